@@ -1,0 +1,1 @@
+"""The history of workflow runs, answered instantly however many runs there are."""

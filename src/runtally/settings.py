@@ -1,0 +1,152 @@
+"""All settings: one row each, read from RUNTALLY_* variables.
+
+The table in docs/settings.md is generated from this class and tested against it, so a description here is
+what the operator reads.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_data_path
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import SettingError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NEVER_US = 1 << 62
+
+
+def parse_duration_us(value: Any) -> int:
+    """Turn `90s`, `15m`, `12h`, `35d` or `never` into µs; `never` is a duration no clock reaches."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = str(value).strip()
+    if text == "never":
+        return _NEVER_US
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise ValueError("expected a whole number with a unit, such as 90s, 15m, 12h or 35d, or the word never")
+    return int(match[1]) * _UNITS_S[match[2]] * 1_000_000
+
+
+def parse_size_bytes(value: Any) -> int:
+    """Turn `512KiB`, `256MiB`, `2GiB` or a plain number into bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = re.fullmatch(r"(\d{1,12})\s*(KiB|MiB|GiB)?", str(value).strip())
+    if match is None:
+        raise ValueError("expected bytes, or a number with KiB, MiB or GiB")
+    return int(match[1]) * {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[match[2]]
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration_us)]
+Size = Annotated[int, BeforeValidator(parse_size_bytes)]
+
+
+class Settings(BaseSettings):
+    """The settings of worker, API and commands. Durations are µs and sizes bytes once parsed."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNTALLY_", extra="ignore", frozen=True, validate_default=True)
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, `host:port` separated by commas.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, as a URL.")
+    topic_prefix: str = Field(
+        "runtally",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="Topics are `<prefix>.runs`, `<prefix>.catalog` and `<prefix>.dead-letters`.",
+    )
+    redis_prefix: str = Field(
+        "rt", pattern=r"^[A-Za-z0-9._-]{1,40}$", description="What every key in Redis begins with."
+    )
+    partitions: int = Field(
+        8, ge=1, le=1024, description="Partitions that `topics create` gives the runs topic; one shard each."
+    )
+    group_id: str = Field("runtally", min_length=1, description="The consumer group of the workers.")
+    worker_name: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="Names this worker in logs and metrics; unique per worker. Default: the host name.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Where the worker serves `/metrics` and `/health`.")
+    metrics_port: int = Field(4251, ge=0, le=65535, description="Port of the worker's metrics; 0 = any free port.")
+    api_host: str = Field("127.0.0.1", description="Address the API listens on.")
+    api_port: int = Field(4250, ge=0, le=65535, description="Port the API listens on; 0 = any free port.")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("runtally"),
+        description="Where `runtally up` keeps data, logs and `up.json`. Default: the user data folder.",
+    )
+    max_clock_skew: Duration = Field(
+        86_400_000_000,
+        gt=0,
+        description="An event whose `occurred` or `state_timestamp` is further ahead of its Kafka record than "
+        "this is bad.",
+    )
+    raw_retention: Duration = Field(
+        35 * 86_400_000_000, gt=0, description="How long the raw record of an ended run is kept; `never` expires."
+    )
+    rollup_retention: Duration = Field(
+        400 * 86_400_000_000,
+        gt=0,
+        description="How long rollups are kept, and the retention that `topics create` gives the runs topic.",
+    )
+    max_states: int = Field(
+        1000,
+        ge=10,
+        le=4000,
+        description="Distinct (state type, state name) pairs a shard counts apart; further names are answered "
+        "from raw runs.",
+    )
+    worker_cache: Size = Field(
+        256 << 20, ge=1 << 20, description="Memory the worker may use to remember records and cells."
+    )
+    api_cache: Size = Field(512 << 20, ge=1 << 20, description="Memory the API may use for cells and decoded runs.")
+    max_body: Size = Field(256 << 10, ge=1 << 10, description="Largest body of a history or count request.")
+    max_scan_rows: int = Field(
+        20_000_000, ge=1, description="A request that would scan more runs than this is refused with 422."
+    )
+    max_scans: int = Field(2, ge=1, le=64, description="Scans of raw runs at the same time; the rest wait.")
+    scan_wait: Duration = Field(
+        30_000_000, gt=0, description="How long a request waits for its turn to scan before 503."
+    )
+    scan_threads: int = Field(1, ge=1, le=256, description="Threads a scan may use (POLARS_MAX_THREADS).")
+    dead_letter_limit: int = Field(
+        1000,
+        ge=1,
+        description="So many bad events in a row on one partition, without a good one, stop the worker: a "
+        "misconfigured producer must not drain the topic into dead letters.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+
+    @property
+    def runs_topic(self) -> str:
+        """Topic of task runs and flow runs."""
+        return f"{self.topic_prefix}.runs"
+
+    @property
+    def catalog_topic(self) -> str:
+        """Topic of flows and deployments."""
+        return f"{self.topic_prefix}.catalog"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        """Topic of refused events."""
+        return f"{self.topic_prefix}.dead-letters"
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings from the environment; `overrides` (by field name) win.
+
+    Raises `SettingError` that names the first wrong variable and says what is expected.
+    """
+    try:
+        return Settings(**(dict(overrides) if overrides else {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"RUNTALLY_{str(first['loc'][0]).upper()}"
+        raise SettingError(name, f"{first['msg']} (got {first['input']!r})") from None
