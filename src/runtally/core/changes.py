@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 EntityName = Literal["task_run", "flow_run", "flow", "deployment"]
@@ -43,22 +43,21 @@ TERMINAL_STATE_TYPES: Final = frozenset({"COMPLETED", "CANCELLED", "FAILED", "CR
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One kind of entity: its topic and its fields, state fields first."""
+    """One kind of entity: its topic and its fields, state fields first.
+
+    `fields` are all fields, a field's index is its number; `all_given` is the mask of a full snapshot.
+    """
 
     name: EntityName
     topic: Literal["runs", "catalog"]
     state_fields: tuple[str, ...]
     attributes: tuple[str, ...]
+    fields: tuple[str, ...] = field(init=False)
+    all_given: int = field(init=False)
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """All fields; a field's index is its number."""
-        return self.state_fields + self.attributes
-
-    @property
-    def all_given(self) -> int:
-        """The mask of a full snapshot."""
-        return (1 << len(self.fields)) - 1
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", self.state_fields + self.attributes)
+        object.__setattr__(self, "all_given", (1 << len(self.fields)) - 1)
 
 
 TASK_RUN: Final = Entity(

@@ -1,0 +1,50 @@
+"""The ladder of bucket widths.
+
+A *bucket* is one stretch of expected start time, named by its number `µs // width`. Every width divides the
+next, so a bucket of one level is exactly the union of its children one level down, and any span can be
+covered with few buckets. Runs without an expected time live in the bucket `NONE` of the finest level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_S: Final = 1_000_000
+MINUTE_US: Final = 60 * _S
+DAY_US: Final = 86_400 * _S
+
+NONE: Final = -1
+"""The bucket of runs that have no expected start time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One rung: `number` counts from the finest, `width_us` is its bucket width in µs."""
+
+    number: int
+    name: str
+    width_us: int
+
+
+LEVELS: Final = (
+    Level(0, "1m", MINUTE_US),
+    Level(1, "10m", 10 * MINUTE_US),
+    Level(2, "1h", 3600 * _S),
+    Level(3, "6h", 6 * 3600 * _S),
+    Level(4, "1d", DAY_US),
+)
+FINEST: Final = LEVELS[0]
+COARSEST: Final = LEVELS[-1]
+
+
+def parent_ratio(level: Level) -> int:
+    """How many buckets of `level` make one bucket of the next coarser level."""
+    return LEVELS[level.number + 1].width_us // level.width_us
+
+
+def ancestors(minute: int) -> list[tuple[int, int]]:
+    """All (level number, bucket) that hold the given minute, finest first; for `NONE` just that bucket."""
+    if minute == NONE:
+        return [(0, NONE)]
+    return [(level.number, minute * MINUTE_US // level.width_us) for level in LEVELS]
