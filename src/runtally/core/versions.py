@@ -98,9 +98,7 @@ def _merge_fields(entity: Entity, old: Stored | None, change: Change) -> Stored:
             continue
         version: Any = state_version if number < states else change.occurred
         value = change.values[number]
-        if version > versions[number] or (
-            version == versions[number] and canonical(value) > canonical(values[number])
-        ):
+        if version > versions[number] or (version == versions[number] and canonical(value) > canonical(values[number])):
             values[number] = value
             versions[number] = version
     merged = _compact(tuple(values), versions, states)

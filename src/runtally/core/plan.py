@@ -1,0 +1,71 @@
+"""Which buckets answer a request, and what to do where a bucket cannot.
+
+The cover goes down the ladder: a bucket that no *cut* (a bin's edge or `now`) divides is used as it is, a
+divided one is replaced by its children. A minute is used even when it is divided: its zone maps may still
+say that all of its runs fall on one side. Where they say *some*, `decide` asks for the next finer buckets, in the end
+for the raw runs of the minute.
+
+Pure: buckets in, verdicts out; reading them is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from .bins import Bins
+from .cells import Kinds, Sums
+from .levels import COARSEST, FINEST, LEVELS, parent_ratio
+from .rows import Ints
+
+Cover = list[Ints]
+"""Per level, finest first, the buckets to use."""
+
+
+def cover(bins: Bins, now: int, days: Iterable[int]) -> Cover:
+    """The fewest undivided buckets, and the divided minutes, that hold every run of the bins.
+
+    `days` are the existing buckets of the coarsest level; nothing outside them is named.
+    """
+    chosen: Cover = [np.empty(0, np.int64) for _ in LEVELS]
+    if bins.count == 0:
+        return chosen
+    candidates = np.array(sorted(days), dtype=np.int64)
+    cuts = np.unique(np.append(bins.edges(), now))
+    for level in reversed(LEVELS):
+        width = level.width_us
+        begin = candidates * width
+        within = (begin + width > bins.start) & (begin < bins.end)
+        candidates, begin = candidates[within], begin[within]
+        divided = np.searchsorted(cuts, begin, side="right") < np.searchsorted(cuts, begin + width, side="left")
+        if level is FINEST:
+            chosen[0] = candidates
+        else:
+            chosen[level.number] = candidates[~divided]
+            candidates = children(candidates[divided], level.number)
+    return chosen
+
+
+def children(buckets: Ints, level: int) -> Ints:
+    """The buckets one level down that make up the given ones."""
+    ratio = parent_ratio(LEVELS[level - 1])
+    return (buckets[:, None] * ratio + np.arange(ratio)).ravel()
+
+
+def undecided(sums: Sums, kinds: Kinds, bins: Bins, now: int) -> npt.NDArray[np.bool_]:
+    """Which cells cannot be used as a whole: the bin, the state of a clamp or the sums themselves differ
+    from run to run or are not known."""
+    first = np.clip(bins.index(sums.expected_lo), -1, bins.count)
+    last = np.clip(bins.index(sums.expected_hi), -1, bins.count)
+    outside = (first == last) & ((first == -1) | (first == bins.count))
+    late_for_some = kinds.open & (sums.expected_lo < now) & (sums.expected_hi >= now)
+    runs_for_some = kinds.running & (sums.turn_hi > now)
+    some: npt.NDArray[np.bool_] = ~outside & ((first != last) | late_for_some | runs_for_some | sums.wide)
+    return some
+
+
+def days_between(start: int, end: int) -> range:
+    """The buckets of the coarsest level that touch [start, end)."""
+    return range(start // COARSEST.width_us, -(-end // COARSEST.width_us))

@@ -1,0 +1,93 @@
+"""The catalog shard: flows and deployments. They are few; all of them are remembered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis.asyncio import Redis
+
+from ..core.changes import DEPLOYMENT, FLOW, Entity
+from ..core.versions import merge
+from ..settings import Settings
+from .fence import Applied, Batch, Fence
+from .keys import CATALOG
+from .ledger import LogEnds
+from .link import Command
+from .records import DEAD, decode_entity, encode_entity
+
+_KINDS: Final[dict[str, Entity]] = {"flow": FLOW, "deployment": DEPLOYMENT}
+
+
+class CatalogShard:
+    """The one partition of the catalog topic, as this worker holds it."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self.name = CATALOG
+        self._fence = Fence(redis, settings, CATALOG)
+        self._records: dict[str, dict[bytes, bytes]] = {}
+
+    @property
+    def next_offset(self) -> int:
+        """Where the next batch has to begin."""
+        return self._fence.ledger.next
+
+    async def open(self, log: LogEnds) -> int:
+        """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""
+        self.forget()
+        opened = await self._fence.open(log)
+        kinds = list(_KINDS)
+        replies = await self._fence.read([("HGETALL", self._key(kind)) for kind in kinds])
+        for kind, flat in zip(kinds, replies, strict=True):
+            self._records[kind] = dict(zip(flat[::2], flat[1::2], strict=True))
+        return opened.next
+
+    async def pulse(self, position: int | None) -> bool:
+        """See `Fence.pulse`."""
+        return await self._fence.pulse(position)
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+        self._records = {kind: {} for kind in _KINDS}
+
+    async def close(self) -> None:
+        """Forget everything and give the connection back."""
+        self.forget()
+        await self._fence.close()
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Merge one batch in one fenced commit. Errors: as `RunsShard.apply`."""
+        self._fence.check_start(batch)
+        await self._fence.begin()
+        written: dict[tuple[str, bytes], bytes] = {}
+        stale = 0
+        for change in batch.changes:
+            known = self._records[change.entity]
+            record = known.get(change.id)
+            if record == DEAD:
+                stale += 1
+                continue
+            if change.action == "delete":
+                after = DEAD
+            else:
+                after = encode_entity(
+                    merge(_KINDS[change.entity], decode_entity(record, 0) if record else None, change)
+                )
+            if after == record:
+                stale += 1
+                continue
+            known[change.id] = written[change.entity, change.id] = after
+        await self._fence.commit(batch, self._commands(written))
+        return Applied(len(batch.changes) - stale, stale)
+
+    def _commands(self, written: dict[tuple[str, bytes], bytes]) -> list[Command]:
+        ledger = self._fence.ledger
+        touched = self._fence.keys.touched_ids
+        commands: list[Command] = [("ZREMRANGEBYSCORE", touched, "-inf", ledger.floor)]
+        for (kind, identity), record in written.items():
+            commands.append(("HSET", self._key(kind), identity, record))
+            commands.append(("ZADD", touched, ledger.seq + 1, kind[0].encode() + identity))
+        return commands
+
+    def _key(self, kind: str) -> bytes:
+        keys = self._fence.keys
+        return keys.flows if kind == "flow" else keys.deployments

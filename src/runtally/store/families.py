@@ -1,0 +1,162 @@
+"""Families: a flow run and its task runs, as the worker remembers them.
+
+What is here is what Redis holds, record for record; the worker is the only writer, so it stays true until
+the ledger says otherwise, and then all of it is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..errors import LedgerTroubleError
+from .bounded import Bounded
+from .fence import Fence
+from .link import Command
+from .records import DEAD, TOMBSTONE, minute_of
+
+SMALL_FAMILY: Final = 256
+"""Families up to this size are read whole, so that further members need no look-up."""
+_CHUNK: Final = 5_000
+_RECORD_WEIGHT: Final = 320
+"""Rough memory of one remembered record, with its dictionary entry."""
+
+
+class Family:
+    """One flow run and those of its task runs that are known.
+
+    `flow_run` is its record, DEAD when deleted, None when no event has come. `members` maps a task run's id to its
+    record or DEAD. `complete`: an id that is not in `members` does not exist.
+    """
+
+    __slots__ = ("complete", "flow_run", "members")
+
+    def __init__(self) -> None:
+        self.flow_run: bytes | None = None
+        self.members: dict[bytes, bytes] = {}
+        self.complete = False
+
+
+Wanted = dict[bytes | None, set[bytes]]
+"""Flow run id (None: task runs without one) → ids of task runs."""
+
+
+class Families:
+    """The families of one shard, read from Redis as they are needed and kept within a budget."""
+
+    def __init__(self, fence: Fence, budget_bytes: int) -> None:
+        self._fence = fence
+        self._known: Bounded[bytes | None, Family] = Bounded(
+            budget_bytes, lambda family: (1 + len(family.members)) * _RECORD_WEIGHT
+        )
+
+    def __getitem__(self, flow_run: bytes | None) -> Family:
+        found = self._known.get(flow_run)
+        assert found is not None
+        return found
+
+    def first_reads(self, wanted: Wanted) -> list[Command]:
+        """What to read for families and members that are not known; the replies go to `load`."""
+        keys = self._fence.keys
+        commands: list[Command] = []
+        for flow_run, ids in wanted.items():
+            family = self._known.get(flow_run)
+            if flow_run is None:
+                missing = ids if family is None else ids - family.members.keys()
+                commands += [("HGET", keys.single(run), run) for run in missing]
+            elif family is None:
+                commands.append(("HGET", keys.flow_runs(flow_run), flow_run))
+                commands.append(("HLEN", keys.members(flow_run)))
+                if ids:
+                    commands.append(("HMGET", keys.members(flow_run), *ids))
+            elif not family.complete and (missing := ids - family.members.keys()):
+                commands.append(("HMGET", keys.members(flow_run), *missing))
+        return commands
+
+    async def load(self, wanted: Wanted, replies: list[Any]) -> None:
+        """Take the replies of `first_reads` and read what they lead to."""
+        taken = iter(replies)
+        whole: list[bytes] = []
+        found: list[tuple[Family, bytes, int]] = []
+        for flow_run, ids in wanted.items():
+            family = self._known.get(flow_run)
+            if flow_run is None:
+                family = family or Family()
+                for run in ids - family.members.keys():
+                    _note(family, run, next(taken), found)
+            elif family is None:
+                family = Family()
+                family.flow_run = next(taken)
+                size = next(taken)
+                minutes = next(taken) if ids else []
+                family.complete = size <= SMALL_FAMILY
+                if 0 < size <= SMALL_FAMILY:
+                    whole.append(flow_run)
+                else:
+                    for run, minute in zip(ids, minutes, strict=True):
+                        _note(family, run, minute, found)
+            elif not family.complete and (missing := ids - family.members.keys()):
+                for run, minute in zip(missing, next(taken), strict=True):
+                    _note(family, run, minute, found)
+            self._known.put(flow_run, family)
+        await self._load_members(whole, found)
+
+    async def load_whole(self, flow_runs: Iterable[bytes]) -> None:
+        """Make known families complete: all members, however many."""
+        incomplete = [flow_run for flow_run in flow_runs if not self[flow_run].complete]
+        await self._load_members(incomplete, [])
+        for flow_run in incomplete:
+            self[flow_run].complete = True
+
+    def settle(self, touched: Iterable[bytes | None]) -> None:
+        """After a batch: weigh what has grown, forget what was not used for long."""
+        for flow_run in touched:
+            self._known.put(flow_run, self[flow_run])
+        singles = self._known.get(None)
+        if singles is not None and len(singles.members) > SMALL_FAMILY * 64:
+            self._known.discard(None)
+        self._known.trim()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
+    async def _load_members(self, flow_runs: list[bytes], found: list[tuple[Family, bytes, int]]) -> None:
+        keys = self._fence.keys
+        replies = await self._fence.read([("HGETALL", keys.members(flow_run)) for flow_run in flow_runs])
+        for flow_run, flat in zip(flow_runs, replies, strict=True):
+            family = self[flow_run]
+            for run, minute in zip(flat[::2], flat[1::2], strict=True):
+                if run not in family.members:
+                    _note(family, run, minute, found)
+        by_minute: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
+        for family, run, minute in found:
+            by_minute[minute].append((family, run))
+        pieces = [
+            (minute, places[at : at + _CHUNK])
+            for minute, places in by_minute.items()
+            for at in range(0, len(places), _CHUNK)
+        ]
+        replies = await self._fence.read(
+            [("HMGET", keys.raw(minute), *[run for _, run in places]) for minute, places in pieces]
+        )
+        for (minute, places), records in zip(pieces, replies, strict=True):
+            for (family, run), record in zip(places, records, strict=True):
+                if record is None or minute_of(record) != minute:
+                    raise LedgerTroubleError(
+                        self._fence.shard,
+                        f"the index names run {run.hex()} in minute {minute}, where it is not: something else "
+                        "wrote to these keys. Empty this prefix to build everything anew from the log",
+                    )
+                family.members[run] = record
+
+
+def _note(family: Family, run: bytes, minute: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
+    if minute is None:
+        return
+    at = int(minute)
+    if at == TOMBSTONE:
+        family.members[run] = DEAD
+    else:
+        found.append((family, run, at))

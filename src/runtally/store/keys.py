@@ -1,0 +1,82 @@
+"""Every key that runtally owns in Redis; a key that this table does not name is not ours.
+
+    <prefix>:live                         hash    generation, format, partitions: what the others belong to
+    <prefix>:{<g>.<shard>}:ledger         hash    position and state of the shard (see `ledger`)
+    <prefix>:{<g>.<shard>}:states         list    the shard's states in the order of their numbers
+    <prefix>:{<g>.<shard>}:days           set     days that hold runs
+    <prefix>:{<g>.<shard>}:cells:<l>:<b>  hash    scope → packed cells of bucket b at level l (`none`: no expected time)
+    <prefix>:{<g>.<shard>}:raw:<minute>   hash    run id → record
+    <prefix>:{<g>.<shard>}:members:<id>   hash    task run id → minute, of one flow run
+    <prefix>:{<g>.<shard>}:single:<b>     hash    the same for task runs without a flow run, bucketed by id
+    <prefix>:{<g>.<shard>}:flow_runs:<b>  hash    flow run id → record, bucketed by id
+    <prefix>:{<g>.<shard>}:touched        zset    minute → seq of its last change
+    <prefix>:{<g>.<shard>}:touched_ids    zset    id of a flow run, flow or deployment → seq of its last change
+    <prefix>:{<g>.c}:flows                hash    flow id → record
+    <prefix>:{<g>.c}:deployments          hash    deployment id → record
+
+A shard is a partition's number, or `c` for the catalog. The braces are Redis Cluster's hash tag: all keys of
+a shard live in one slot.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..core.levels import NONE
+
+CATALOG: Final = "c"
+SCOPE_ALL: Final = b"a"
+_BUCKET_MASK: Final = 0xFFF
+FORMAT: Final = 1
+"""Number of the stored format; another one in Redis is refused by name."""
+
+
+def live_key(prefix: str) -> bytes:
+    """The one key outside of any shard."""
+    return f"{prefix}:live".encode()
+
+
+class Keys:
+    """The keys of one shard of one generation."""
+
+    __slots__ = ("_root", "days", "deployments", "flows", "ledger", "states", "touched", "touched_ids")
+
+    def __init__(self, prefix: str, generation: str, shard: str) -> None:
+        root = f"{prefix}:{{{generation}.{shard}}}:".encode()
+        self._root = root
+        self.ledger = root + b"ledger"
+        self.states = root + b"states"
+        self.days = root + b"days"
+        self.touched = root + b"touched"
+        self.touched_ids = root + b"touched_ids"
+        self.flows = root + b"flows"
+        self.deployments = root + b"deployments"
+
+    def cells(self, level: int, bucket: int) -> bytes:
+        """Hash of the cells of one bucket."""
+        return self._root + (b"cells:%d:none" % level if bucket == NONE else b"cells:%d:%d" % (level, bucket))
+
+    def raw(self, minute: int) -> bytes:
+        """Hash of the records of one minute."""
+        return self._root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
+
+    def members(self, flow_run: bytes) -> bytes:
+        """Index hash of one flow run's task runs."""
+        return self._root + b"members:" + flow_run
+
+    def single(self, task_run: bytes) -> bytes:
+        """Index hash that holds a task run without a flow run."""
+        return self._root + b"single:%d" % _id_bucket(task_run)
+
+    def flow_runs(self, flow_run: bytes) -> bytes:
+        """Hash that holds a flow run's record."""
+        return self._root + b"flow_runs:%d" % _id_bucket(flow_run)
+
+    def all_flow_runs(self) -> list[bytes]:
+        """All hashes that may hold flow run records."""
+        return [self._root + b"flow_runs:%d" % bucket for bucket in range(_BUCKET_MASK + 1)]
+
+
+def _id_bucket(identity: bytes) -> int:
+    # The last bytes: the first ones of a UUIDv7 are a clock.
+    return int.from_bytes(identity[-2:], "big") & _BUCKET_MASK

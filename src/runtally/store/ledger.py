@@ -1,0 +1,182 @@
+"""The ledger: what a shard's data says about itself, and the fence that guards every write to it.
+
+Every write to a shard is one MULTI/EXEC under WATCH of its ledger and adds 1 to `seq`; a writer whose idea of
+(epoch, seq, next) is not what the ledger says writes nothing. Redis is the authority on the position: after any doubt the
+worker reads the ledger and seeks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from ..errors import FencedError, LedgerTroubleError, UnfitServerError
+from ..settings import Settings
+from .keys import CATALOG, FORMAT, Keys, live_key
+from .link import Link
+
+GENERATION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last record applied: a recreated or truncated log has another one there, or none.
+
+    `checksum` is CRC-32 of the record's key, then its value.
+    """
+
+    offset: int
+    timestamp_ms: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """A partition as the worker finds it: offsets of the first kept record and of the end, the topic's
+    partition count, and a way to read one record."""
+
+    first: int
+    end: int
+    partitions: int
+    read_record: Callable[[int], Awaitable[Mark | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One shard's ledger.
+
+    `next` is the offset to apply next · `seq` counts writes · `epoch` is new after each seek or repair ·
+    `watermark` µs, the newest record timestamp applied · `horizon` µs, the oldest instant whose raw runs are
+    complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
+    be passed before an answer is complete (the log's end at the last assignment).
+    """
+
+    next: int
+    seq: int
+    epoch: str
+    watermark: int
+    horizon: int
+    floor: int
+    caught_up_at: int
+    partitions: int
+    mark: Mark | None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that the log held at the last assignment has been applied."""
+        return self.next >= self.caught_up_at
+
+
+def new_epoch() -> str:
+    """A value that no earlier epoch had."""
+    return secrets.token_hex(8)
+
+
+def fresh(log: LogEnds) -> Ledger:
+    """The ledger of a shard that has none: start at the first kept record."""
+    return Ledger(log.first, 1, new_epoch(), 0, 0, 0, log.end, log.partitions, None)
+
+
+def encode(ledger: Ledger) -> list[bytes | str | int]:
+    """Field, value, field, value … for HSET."""
+    mark = "" if ledger.mark is None else f"{ledger.mark.offset},{ledger.mark.timestamp_ms},{ledger.mark.checksum}"
+    return [
+        *("next", ledger.next, "seq", ledger.seq, "epoch", ledger.epoch),
+        *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
+        *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
+    ]
+
+
+def decode(reply: list[bytes]) -> Ledger | None:
+    """The reverse, from HGETALL's flat reply; None for a missing key."""
+    if not reply:
+        return None
+    fields: dict[bytes, bytes] = dict(zip(reply[::2], reply[1::2], strict=True))
+    mark = fields[b"mark"]
+    return Ledger(
+        next=int(fields[b"next"]),
+        seq=int(fields[b"seq"]),
+        epoch=fields[b"epoch"].decode(),
+        watermark=int(fields[b"watermark"]),
+        horizon=int(fields[b"horizon"]),
+        floor=int(fields[b"floor"]),
+        caught_up_at=int(fields[b"caught_up_at"]),
+        partitions=int(fields[b"partitions"]),
+        mark=Mark(*map(int, mark.split(b","))) if mark else None,
+    )
+
+
+async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
+    """Raise when the log is not the one that the ledger has been following."""
+    if ledger.partitions != log.partitions:
+        raise UnfitServerError(
+            f"the topic has {log.partitions} partitions, the data in Redis was made from {ledger.partitions}: runs would "
+            "move between shards. Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log"
+        )
+    if ledger.next < log.first:
+        raise LedgerTroubleError(
+            shard,
+            f"the log begins at offset {log.first}, but {ledger.next} is the next to apply: the records between are gone "
+            "(the topic's retention is shorter than the time the worker was away)",
+        )
+    mark = ledger.mark
+    if mark is None or mark.offset < log.first:
+        return
+    found = await log.read_record(mark.offset)
+    if found != mark:
+        raise LedgerTroubleError(
+            shard,
+            f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or truncated",
+        )
+
+
+async def accept_new_log(redis: Redis, settings: Settings) -> None:
+    """Keep the data and follow a new log from its beginning, in every shard: for a log that lives in memory.
+
+    Safe to repeat: versions make applying events again harmless. Does nothing where there is no data. Raises
+    `FencedError` when a worker writes at the same time.
+    """
+    live = await read_live(redis, settings)
+    if live is None:
+        return
+    link = Link(redis)
+    try:
+        for shard in [*map(str, range(live.partitions)), CATALOG]:
+            key = Keys(settings.redis_prefix, live.generation, shard).ledger
+            _, flat = await link.call([("WATCH", key), ("HGETALL", key)])
+            ledger = decode(flat)
+            if ledger is None:
+                continue
+            moved = replace(ledger, next=0, seq=ledger.seq + 1, epoch=new_epoch(), caught_up_at=0, mark=None)
+            if await link.transaction([("HSET", key, *encode(moved))]) is None:
+                raise FencedError(shard, "a worker is writing; stop it first")
+    finally:
+        await link.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the `live` key says: which generation of data is served, and of how many shards it is."""
+
+    generation: str
+    partitions: int
+
+
+async def read_live(redis: Redis, settings: Settings) -> Live | None:
+    """The live generation; None before the first start."""
+    fields: dict[Any, Any] = await redis.hgetall(live_key(settings.redis_prefix))
+    if not fields:
+        return None
+    return Live(bytes(fields[b"generation"]).decode(), int(fields[b"partitions"]))
+
+
+def write_live(settings: Settings, partitions: int) -> tuple[Any, ...]:
+    """The command that names the live generation."""
+    return (
+        *("HSET", live_key(settings.redis_prefix)),
+        *("generation", GENERATION, "format", FORMAT, "partitions", partitions),
+    )

@@ -1,0 +1,106 @@
+"""One connection to Redis, many commands a round trip.
+
+redis-py's pipelines decode each reply through a callback table; a shard's batches are thousands of commands
+whose replies are wanted as they are, so this speaks through redis-py's connection (its pool, address,
+authentication and TLS) without the client's layer above it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ExecAbortError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from ..errors import ServerLostError, UnfitServerError
+
+Command = tuple[Any, ...]
+_TIMEOUT_S = 30.0
+_FULL = (
+    "Redis is full (maxmemory reached under noeviction): raise maxmemory or shorten RUNTALLY_RAW_RETENTION; "
+    "nothing is lost meanwhile"
+)
+
+
+class Link:
+    """A connection of its own, for one task at a time; reconnects by itself on the next call."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pool = redis.connection_pool
+        self._connection: AbstractConnection | None = None
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        """Send all commands at once and return their replies in order.
+
+        Raises `ServerLostError` when Redis is away, loading or full (what was sent may or may not have been done), the
+        first error reply otherwise, after all replies have been read.
+        """
+        if not commands:
+            return []
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await self._call(commands)
+        except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError, BusyLoadingError) as error:
+            await self.close()
+            if isinstance(error, AuthenticationError):
+                raise UnfitServerError(f"Redis refused the login: {error}. Check RUNTALLY_REDIS_URL") from None
+            raise ServerLostError(f"Redis is away: {error}") from error
+        except (AuthenticationError, NoPermissionError) as error:
+            raise UnfitServerError(f"Redis refused the login: {error}. Check RUNTALLY_REDIS_URL") from None
+        except ReadOnlyError as error:
+            await self.close()
+            raise ServerLostError(f"Redis is a read-only replica now: {error}") from error
+        except OutOfMemoryError as error:
+            raise ServerLostError(_FULL) from error
+
+    async def transaction(self, commands: Sequence[Command]) -> list[Any] | None:
+        """MULTI, the commands, EXEC: their replies, or None when a watched key has changed."""
+        replies = await self.call([("MULTI",), *commands, ("EXEC",)])
+        done: list[Any] | None = replies[-1]
+        for reply in done or ():
+            if isinstance(reply, Exception):
+                raise reply
+        return done
+
+    async def close(self) -> None:
+        """Give the connection back, closed: nothing half-read is ever reused."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+    async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        if self._connection is None:
+            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = self._connection
+        await connection.send_packed_command(connection.pack_commands(commands))
+        replies: list[Any] = []
+        failure: ResponseError | None = None
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response(disable_decoding=True, disconnect_on_error=False))
+            except ResponseError as error:
+                replies.append(error)
+                # The reply that says why comes first; an aborted EXEC only says that something was wrong.
+                if failure is None or isinstance(failure, ExecAbortError):
+                    failure = error
+        if failure is not None:
+            raise failure
+        return replies

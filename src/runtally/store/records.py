@@ -1,0 +1,192 @@
+"""The stored form of entities.
+
+A task run is a fixed-width part, the same for all, so that many decode at once as columns, and a tail:
+
+    flags       u8    1 = has a child flow run · 2 = the tail is the long form
+    state       u16   number in the shard's states; OTHER: the state is in the tail
+    expected, start, end, state_time, total, attribute_version, state_occurred    i64 each, µs, NULL = −2⁶³
+    tail        MessagePack: [name, tags]
+                or the long form [name, tags, child, state | nil, never, state_version, {field: version}],
+                where `never` is a bit mask of fields that no event has spoken of
+
+All other entities are MessagePack of `Stored`, an empty value is a tombstone. The index gives a task run's
+minute; `TOMBSTONE` marks a deleted one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..core.changes import TASK_RUN
+from ..core.groups import NO_STATE, OTHER, PARENT, State, States
+from ..core.levels import MINUTE_US, NONE
+from ..core.rows import NULL, Rows, effective_total, pack_groups
+from ..core.versions import NEVER, NEVER_STATE, Stored
+
+_FIXED: Final = struct.Struct("<BH7q")
+_EXPECTED: Final = struct.Struct("<q")
+_EXPECTED_AT: Final = 3
+WIDTH: Final = _FIXED.size
+_COLUMNS: Final = np.dtype(
+    [
+        ("flags", "u1"),
+        ("state", "<u2"),
+        ("expected", "<i8"),
+        ("start", "<i8"),
+        ("end", "<i8"),
+        ("state_time", "<i8"),
+        ("total", "<i8"),
+        ("attribute_version", "<i8"),
+        ("state_occurred", "<i8"),
+    ]
+)
+_HAS_CHILD: Final = 1
+_LONG: Final = 2
+_STATE_FIELDS: Final = len(TASK_RUN.state_fields)
+
+DEAD: Final = b""
+"""A tombstone: what is stored of a deleted entity."""
+TOMBSTONE: Final = -2
+"""What the index gives for a deleted task run instead of a minute."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+def minute_of(record: bytes) -> int:
+    """The minute under which a task run's record is stored."""
+    expected: int = _EXPECTED.unpack_from(record, _EXPECTED_AT)[0]
+    return NONE if expected == NULL else expected // MINUTE_US
+
+
+def encode_task_run(stored: Stored, state_number: int) -> bytes:
+    """The record of a task run; `state_number` is its state's number in the shard (OTHER: past the cap)."""
+    state, start, end, total, name, tags, expected, child = stored.values
+    own = stored.own
+    flags = 0 if child is None else _HAS_CHILD
+    if own is None and child is None and state_number != OTHER and state is not None:
+        tail = _pack((name, tags))
+    else:
+        flags |= _LONG
+        never = 0
+        others = {}
+        for field, version in (own or {}).items():
+            if version in (NEVER, NEVER_STATE):
+                never |= 1 << field
+            else:
+                others[field] = version
+        kept = state if state_number == OTHER else None
+        tail = _pack((name, tags, child, kept, never, stored.state_version, others))
+    return (
+        _FIXED.pack(
+            flags,
+            state_number,
+            NULL if expected is None else expected,
+            NULL if start is None else start,
+            NULL if end is None else end,
+            NULL if state is None else state[2],
+            NULL if total is None else total,
+            stored.attribute_version,
+            stored.state_version[1],
+        )
+        + tail
+    )
+
+
+def decode_task_run(record: bytes, names: Sequence[State | None]) -> Stored:
+    """A task run from its record; `names` is the shard's `States.names`."""
+    flags, number, expected, start, end, state_time, total, attribute_version, occurred = _FIXED.unpack_from(record)
+    tail = _unpack(memoryview(record)[WIDTH:])
+    name, tags = tail[0], tail[1]
+    child = None
+    own: dict[int, Any] | None = None
+    state_version = (state_time, occurred)
+    state: tuple[str, str, int] | None
+    if number == NO_STATE:
+        state = None
+    elif number == OTHER:
+        state = tuple(tail[3])
+    else:
+        known = names[number]
+        assert known is not None
+        state = (*known, state_time)
+    if flags & _LONG:
+        _, _, child, _, never, version, others = tail
+        state_version = (version[0], version[1])
+        if never or others:
+            own = {
+                field: NEVER_STATE if field < _STATE_FIELDS else NEVER
+                for field in range(len(TASK_RUN.fields))
+                if never >> field & 1
+            }
+            for field, value in others.items():
+                own[field] = tuple(value) if field < _STATE_FIELDS else value
+    values = (
+        state,
+        None if start == NULL else start,
+        None if end == NULL else end,
+        None if total == NULL else total,
+        name,
+        None if tags is None else tuple(tags),
+        None if expected == NULL else expected,
+        child,
+    )
+    return Stored(values, attribute_version, state_version, own)
+
+
+def rows_of(records: Sequence[bytes], flow_flags: npt.NDArray[np.int64]) -> Rows:
+    """Records as rows; `flow_flags` are the flags that come from each one's flow run (IN_FLOW, CHILD)."""
+    columns = fixed_columns(records)
+    start = columns["start"].astype(np.int64)
+    flags = np.where(columns["flags"] & _HAS_CHILD, PARENT, 0) | flow_flags
+    return Rows(
+        columns["expected"].astype(np.int64),
+        start,
+        columns["state_time"].astype(np.int64),
+        effective_total(columns["total"].astype(np.int64), start, columns["end"].astype(np.int64)),
+        pack_groups(columns["state"].astype(np.uint16), flags, start),
+    )
+
+
+def fixed_columns(records: Sequence[bytes]) -> npt.NDArray[np.void]:
+    """The fixed-width parts of many records, as one structured array."""
+    return np.frombuffer(b"".join([record[:WIDTH] for record in records]), _COLUMNS)
+
+
+def encode_entity(stored: Stored) -> bytes:
+    """The record of a flow run, flow or deployment."""
+    return _pack((stored.values, stored.attribute_version, stored.state_version, stored.own))
+
+
+def decode_entity(record: bytes, states: int) -> Stored:
+    """The reverse of `encode_entity`; `states` is the number of state fields of the entity."""
+    values, attribute_version, state_version, own = _unpack(record)
+    if own is not None:
+        own = {field: tuple(version) if field < states else version for field, version in own.items()}
+    frozen = tuple(tuple(value) if type(value) is list else value for value in values)
+    return Stored(frozen, attribute_version, (state_version[0], state_version[1]), own)
+
+
+def encode_state(state: State) -> bytes:
+    """An entry of the shard's dictionary of states."""
+    return _pack(state)
+
+
+def decode_states(entries: Sequence[bytes]) -> list[State]:
+    """Entries of the dictionary, in order."""
+    return [(kind, name) for kind, name in map(_unpack, entries)]
+
+
+def new_states(states: States, wanted: Sequence[State], cap: int) -> list[State]:
+    """Which of the wanted states the dictionary lacks and, under its cap, takes up; in order of first use."""
+    fresh: dict[State, None] = {}
+    for state in wanted:
+        if states.number(state) is None and len(states) + len(fresh) < cap:
+            fresh.setdefault(state)
+    return list(fresh)
