@@ -63,7 +63,7 @@ class Kinds:
 
     __slots__ = ("believed", "open", "running", "started")
 
-    def __init__(self, group: npt.NDArray[np.uint16], type_codes: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, group: npt.NDArray[np.uint32], type_codes: npt.NDArray[np.uint8]) -> None:
         state = group >> FLAG_BITS
         types = type_codes[state]
         self.started = (group & STARTED).astype(bool)
@@ -98,7 +98,7 @@ class Sums:
     def __init__(
         self,
         bucket: Ints,
-        group: npt.NDArray[np.uint16],
+        group: npt.NDArray[np.uint32],
         n: Ints,
         a: Ints,
         b: Ints,
@@ -214,7 +214,7 @@ def unpack(cells: CellArray, bucket: Ints, level: int) -> Sums:
     hi = cells["expected_hi"].astype(np.int64)
     return Sums(
         bucket,
-        cells["group"].astype(np.uint16),
+        cells["group"].astype(np.uint32),
         cells["n"].astype(np.int64),
         a,
         b,

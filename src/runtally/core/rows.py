@@ -6,7 +6,7 @@ Times are µs; NULL is the sentinel below, which no valid time or duration can b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ class Rows:
     start: Ints
     state_time: Ints
     total: Ints
-    group: npt.NDArray[np.uint16]
+    group: npt.NDArray[np.uint32]
 
     def __len__(self) -> int:
         return len(self.expected)
@@ -52,17 +52,17 @@ def effective_total(total: Ints, start: Ints, end: Ints) -> Ints:
     return np.where(total != NULL, total, spanned)
 
 
-def pack_groups(state: npt.NDArray[np.uint16], flags: Ints, start: Ints) -> npt.NDArray[np.uint16]:
+def pack_groups(state: Ints, flags: npt.NDArray[Any], start: Ints) -> npt.NDArray[np.uint32]:
     """Group numbers from state numbers and the flags other than STARTED, which follows from `start`."""
     started = np.where(start != NULL, STARTED, 0)
-    return ((state.astype(np.int64) << FLAG_BITS) | flags | started).astype(np.uint16)
+    return ((state << FLAG_BITS) | flags | started).astype(np.uint32)
 
 
 def concat(parts: list[Rows]) -> Rows:
     """All rows of several parts, in order."""
     if not parts:
         nothing = np.empty(0, np.int64)
-        return Rows(nothing, nothing, nothing, nothing, np.empty(0, np.uint16))
+        return Rows(nothing, nothing, nothing, nothing, np.empty(0, np.uint32))
     if len(parts) == 1:
         return parts[0]
     return Rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from redis.asyncio import Redis
@@ -24,6 +25,7 @@ class CatalogShard:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self.name = CATALOG
         self._fence = Fence(redis, settings, CATALOG)
+        self._turn = asyncio.Lock()
         self._records: dict[str, dict[bytes, bytes]] = {}
 
     @property
@@ -33,17 +35,19 @@ class CatalogShard:
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""
-        self.forget()
-        opened = await self._fence.open(log)
-        kinds = list(_KINDS)
-        replies = await self._fence.read([("HGETALL", self._key(kind)) for kind in kinds])
-        for kind, flat in zip(kinds, replies, strict=True):
-            self._records[kind] = dict(zip(flat[::2], flat[1::2], strict=True))
-        return opened.next
+        async with self._turn:
+            self.forget()
+            opened = await self._fence.open(log)
+            kinds = list(_KINDS)
+            replies = await self._fence.read([("HGETALL", self._key(kind)) for kind in kinds])
+            for kind, flat in zip(kinds, replies, strict=True):
+                self._records[kind] = dict(zip(flat[::2], flat[1::2], strict=True))
+            return opened.next
 
     async def pulse(self, position: int | None) -> bool:
         """See `Fence.pulse`."""
-        return await self._fence.pulse(position)
+        async with self._turn:
+            return await self._fence.pulse(position)
 
     def forget(self) -> None:
         """Drop what is remembered."""
@@ -56,6 +60,10 @@ class CatalogShard:
 
     async def apply(self, batch: Batch) -> Applied:
         """Merge one batch in one fenced commit. Errors: as `RunsShard.apply`."""
+        async with self._turn:
+            return await self._apply(batch)
+
+    async def _apply(self, batch: Batch) -> Applied:
         self._fence.check_start(batch)
         await self._fence.begin()
         written: dict[tuple[str, bytes], bytes] = {}

@@ -1,8 +1,8 @@
 """The ledger: what a shard's data says about itself, and the fence that guards every write to it.
 
 Every write to a shard is one MULTI/EXEC under WATCH of its ledger and adds 1 to `seq`; a writer whose idea of
-(epoch, seq, next) is not what the ledger says writes nothing. Redis is the authority on the position: after any doubt the
-worker reads the ledger and seeks.
+(epoch, seq, next) is not what the ledger says writes nothing. Redis is the authority on the position: after any
+doubt the worker reads the ledger and seeks.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
     """Raise when the log is not the one that the ledger has been following."""
     if ledger.partitions != log.partitions:
         raise UnfitServerError(
-            f"the topic has {log.partitions} partitions, the data in Redis was made from {ledger.partitions}: runs would "
-            "move between shards. Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log"
+            f"the topic has {log.partitions} partitions, the data in Redis was made from {ledger.partitions}: runs "
+            "would move between shards. Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log"
         )
     if ledger.next < log.first:
         raise LedgerTroubleError(
             shard,
-            f"the log begins at offset {log.first}, but {ledger.next} is the next to apply: the records between are gone "
-            "(the topic's retention is shorter than the time the worker was away)",
+            f"the log begins at offset {log.first}, but {ledger.next} is the next to apply: the records between are "
+            "gone (the topic's retention is shorter than the time the worker was away)",
         )
     mark = ledger.mark
     if mark is None or mark.offset < log.first:

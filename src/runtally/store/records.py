@@ -2,9 +2,10 @@
 
 A task run is a fixed-width part, the same for all, so that many decode at once as columns, and a tail:
 
-    flags       u8    1 = has a child flow run · 2 = the tail is the long form
+    flags       u8    1 = has a child flow run · 2 = the tail is the long form · 4 = has a flow run
     state       u16   number in the shard's states; OTHER: the state is in the tail
     expected, start, end, state_time, total, attribute_version, state_occurred    i64 each, µs, NULL = −2⁶³
+    flow_run    16 bytes, zero without one
     tail        MessagePack: [name, tags]
                 or the long form [name, tags, child, state | nil, never, state_version, {field: version}],
                 where `never` is a bit mask of fields that no event has spoken of
@@ -24,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.changes import TASK_RUN
-from ..core.groups import NO_STATE, OTHER, PARENT, State, States
+from ..core.groups import CHILD, IN_FLOW, NO_STATE, OTHER, PARENT, State
 from ..core.levels import MINUTE_US, NONE
 from ..core.rows import NULL, Rows, effective_total, pack_groups
 from ..core.versions import NEVER, NEVER_STATE, Stored
 
-_FIXED: Final = struct.Struct("<BH7q")
+_FIXED: Final = struct.Struct("<BH7q16s")
 _EXPECTED: Final = struct.Struct("<q")
 _EXPECTED_AT: Final = 3
 WIDTH: Final = _FIXED.size
@@ -44,10 +45,13 @@ _COLUMNS: Final = np.dtype(
         ("total", "<i8"),
         ("attribute_version", "<i8"),
         ("state_occurred", "<i8"),
+        ("flow_run", "V16"),
     ]
 )
 _HAS_CHILD: Final = 1
 _LONG: Final = 2
+_HAS_FLOW_RUN: Final = 4
+_NO_FLOW_RUN: Final = bytes(16)
 _STATE_FIELDS: Final = len(TASK_RUN.state_fields)
 
 DEAD: Final = b""
@@ -65,11 +69,11 @@ def minute_of(record: bytes) -> int:
     return NONE if expected == NULL else expected // MINUTE_US
 
 
-def encode_task_run(stored: Stored, state_number: int) -> bytes:
+def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -> bytes:
     """The record of a task run; `state_number` is its state's number in the shard (OTHER: past the cap)."""
     state, start, end, total, name, tags, expected, child = stored.values
     own = stored.own
-    flags = 0 if child is None else _HAS_CHILD
+    flags = (0 if child is None else _HAS_CHILD) | (0 if flow_run is None else _HAS_FLOW_RUN)
     if own is None and child is None and state_number != OTHER and state is not None:
         tail = _pack((name, tags))
     else:
@@ -94,6 +98,7 @@ def encode_task_run(stored: Stored, state_number: int) -> bytes:
             NULL if total is None else total,
             stored.attribute_version,
             stored.state_version[1],
+            flow_run or _NO_FLOW_RUN,
         )
         + tail
     )
@@ -101,7 +106,7 @@ def encode_task_run(stored: Stored, state_number: int) -> bytes:
 
 def decode_task_run(record: bytes, names: Sequence[State | None]) -> Stored:
     """A task run from its record; `names` is the shard's `States.names`."""
-    flags, number, expected, start, end, state_time, total, attribute_version, occurred = _FIXED.unpack_from(record)
+    flags, number, expected, start, end, state_time, total, attribute_version, occurred, _ = _FIXED.unpack_from(record)
     tail = _unpack(memoryview(record)[WIDTH:])
     name, tags = tail[0], tail[1]
     child = None
@@ -140,17 +145,21 @@ def decode_task_run(record: bytes, names: Sequence[State | None]) -> Stored:
     return Stored(values, attribute_version, state_version, own)
 
 
-def rows_of(records: Sequence[bytes], flow_flags: npt.NDArray[np.int64]) -> Rows:
-    """Records as rows; `flow_flags` are the flags that come from each one's flow run (IN_FLOW, CHILD)."""
+def rows_of(records: Sequence[bytes], child: npt.NDArray[np.bool_]) -> Rows:
+    """Records as rows; `child` says for each whether its flow run is a subflow run."""
     columns = fixed_columns(records)
     start = columns["start"].astype(np.int64)
-    flags = np.where(columns["flags"] & _HAS_CHILD, PARENT, 0) | flow_flags
+    flags = (
+        np.where(columns["flags"] & _HAS_CHILD, PARENT, 0)
+        | np.where(columns["flags"] & _HAS_FLOW_RUN, IN_FLOW, 0)
+        | np.where(child, CHILD, 0)
+    )
     return Rows(
         columns["expected"].astype(np.int64),
         start,
         columns["state_time"].astype(np.int64),
         effective_total(columns["total"].astype(np.int64), start, columns["end"].astype(np.int64)),
-        pack_groups(columns["state"].astype(np.uint16), flags, start),
+        pack_groups(columns["state"].astype(np.int64), flags, start),
     )
 
 
@@ -183,10 +192,7 @@ def decode_states(entries: Sequence[bytes]) -> list[State]:
     return [(kind, name) for kind, name in map(_unpack, entries)]
 
 
-def new_states(states: States, wanted: Sequence[State], cap: int) -> list[State]:
-    """Which of the wanted states the dictionary lacks and, under its cap, takes up; in order of first use."""
-    fresh: dict[State, None] = {}
-    for state in wanted:
-        if states.number(state) is None and len(states) + len(fresh) < cap:
-            fresh.setdefault(state)
-    return list(fresh)
+def state_in_tail(record: bytes) -> State:
+    """The state of a run whose state is past the shard's cap (number OTHER)."""
+    kind, name, _ = _unpack(memoryview(record)[WIDTH:])[3]
+    return kind, name

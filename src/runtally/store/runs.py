@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from redis.asyncio import Redis
@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from ..core.cells import CELL, Sums, merged, pack, unpack
 from ..core.changes import FLOW_RUN, TASK_RUN, Change
 from ..core.fold import fold
-from ..core.groups import CHILD, FIRST_STATE, IN_FLOW, NO_STATE, OTHER, State, States
+from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
 from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
+from ..core.rows import Rows
 from ..core.versions import Stored, merge
 from ..settings import Settings
 from .bounded import Bounded
@@ -47,6 +48,7 @@ class RunsShard:
     def __init__(self, redis: Redis, settings: Settings, partition: int) -> None:
         self.name = str(partition)
         self._fence = Fence(redis, settings, self.name)
+        self._turn = asyncio.Lock()
         self._families = Families(self._fence, settings.worker_cache // 2 // settings.partitions)
         self._cells: Bounded[tuple[int, int], bytes] = Bounded(
             settings.worker_cache // 2 // settings.partitions, lambda cells: len(cells) + _CELL_WEIGHT
@@ -62,17 +64,19 @@ class RunsShard:
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger, drop every cache; the offset to seek to. Errors: see `Fence.open`."""
-        self.forget()
-        opened = await self._fence.open(log)
-        keys = self._fence.keys
-        states, days = await self._fence.read([("LRANGE", keys.states, 0, -1), ("SMEMBERS", keys.days)])
-        self._states = States(decode_states(states))
-        self._days = {int(day) for day in days}
-        return opened.next
+        async with self._turn:
+            self.forget()
+            opened = await self._fence.open(log)
+            keys = self._fence.keys
+            states, days = await self._fence.read([("LRANGE", keys.states, 0, -1), ("SMEMBERS", keys.days)])
+            self._states = States(decode_states(states))
+            self._days = {int(day) for day in days}
+            return opened.next
 
     async def pulse(self, position: int | None) -> bool:
         """See `Fence.pulse`."""
-        return await self._fence.pulse(position)
+        async with self._turn:
+            return await self._fence.pulse(position)
 
     def forget(self) -> None:
         """Drop every cache: after a revocation, a seek, or any doubt."""
@@ -92,6 +96,10 @@ class RunsShard:
         Raises `FencedError` when somebody else wrote, `ServerLostError` when Redis went away (the outcome is
         unknown). After either, `open` before the next batch: the caches may be ahead of Redis.
         """
+        async with self._turn:
+            return await self._apply(batch)
+
+    async def _apply(self, batch: Batch) -> Applied:
         self._fence.check_start(batch)
         work = _Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
@@ -178,20 +186,20 @@ class _Work:
 
 
 class _Side:
-    """Records on one side of a change, with the flags that their flow run gives them."""
+    """Records on one side of a change, and whether each one's flow run is a subflow run."""
 
-    __slots__ = ("flags", "records")
+    __slots__ = ("child", "records")
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
-        self.flags: list[int] = []
+        self.child: list[bool] = []
 
-    def add(self, record: bytes, flags: int) -> None:
+    def add(self, record: bytes, child: bool) -> None:
         self.records.append(record)
-        self.flags.append(flags)
+        self.child.append(child)
 
-    def rows(self) -> Any:
-        return rows_of(self.records, np.array(self.flags, np.int64))
+    def rows(self) -> Rows:
+        return rows_of(self.records, np.array(self.child, np.bool_))
 
 
 class _Edit:
@@ -211,13 +219,13 @@ class _Edit:
         self._index: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
         self._index_gone: list[bytes] = []
         self._flow_runs: dict[bytes, bytes] = {}
-        self._flags_before: dict[bytes | None, int] = {None: 0}
+        self._child_before: dict[bytes | None, bool] = {None: False}
         self._moved: set[bytes] = set()
 
     def merge_flow_run(self, family: Family, flow_run: bytes, changes: list[Change]) -> bool:
         """Apply a flow run's events; whether that changes the rows of all its task runs."""
         before = family.flow_run
-        self._flags_before[flow_run] = _flow_flags(family)
+        self._child_before[flow_run] = _is_child(family)
         if before == DEAD:
             self.stale += len(changes)
             return False
@@ -233,7 +241,7 @@ class _Edit:
         if stored is None or stored is old:
             return False
         family.flow_run = self._flow_runs[flow_run] = encode_entity(stored)
-        return _flow_flags(family) != self._flags_before[flow_run]
+        return _is_child(family) != self._child_before[flow_run]
 
     def merge_task_runs(self, family: Family, flow_run: bytes | None, runs: dict[bytes, list[Change]]) -> None:
         """Apply the events of one family's task runs."""
@@ -241,8 +249,8 @@ class _Edit:
             self.stale += sum(map(len, runs.values()))
             return
         members = family.members
-        flags = _flow_flags(family) if flow_run is not None else 0
-        flags_before = self._flags_before.get(flow_run, flags)
+        child = _is_child(family)
+        child_before = self._child_before.get(flow_run, child)
         index = None if flow_run is None else self._index[self._shard_keys.members(flow_run)]
         names = self._states.names
         for run, changes in runs.items():
@@ -263,7 +271,7 @@ class _Edit:
                 continue
             entries = index if index is not None else self._index[self._shard_keys.single(run)]
             if record is not None:
-                self.old.add(record, flags_before)
+                self.old.add(record, child_before)
                 self._moved.add(run)
             if stored is None:
                 members[run] = DEAD
@@ -271,9 +279,9 @@ class _Edit:
                 if record is not None:
                     self._raw_gone[minute_of(record)].append(run)
                 continue
-            written = encode_task_run(stored, self._state_number(stored))
+            written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
-            self.new.add(written, flags)
+            self.new.add(written, child)
             self._moved.add(run)
             minute = minute_of(written)
             self._raw[minute] += (run, written)
@@ -285,17 +293,17 @@ class _Edit:
 
     def move_rows(self, family: Family, flow_run: bytes) -> None:
         """Attribute all of a family's rows anew, or take them away with their flow run."""
-        before = self._flags_before[flow_run]
+        child_before = self._child_before[flow_run]
         dead = family.flow_run == DEAD
-        flags = 0 if dead else _flow_flags(family)
+        child = _is_child(family)
         for run, record in family.members.items():
             if record == DEAD or run in self._moved:
                 continue
-            self.old.add(record, before)
+            self.old.add(record, child_before)
             if dead:
                 self._raw_gone[minute_of(record)].append(run)
             else:
-                self.new.add(record, flags)
+                self.new.add(record, child)
         if dead:
             family.members.clear()
             self._index_gone.append(self._shard_keys.members(flow_run))
@@ -339,9 +347,8 @@ class _Edit:
         return number
 
 
-def _flow_flags(family: Family) -> int:
-    """The flags that a family's flow run gives to its task runs."""
+def _is_child(family: Family) -> bool:
+    """Whether a family's flow run is a subflow run."""
     if not family.flow_run:
-        return IN_FLOW
-    parent = decode_entity(family.flow_run, _FLOW_RUN_STATES).values[_PARENT_TASK_RUN]
-    return IN_FLOW if parent is None else IN_FLOW | CHILD
+        return False
+    return decode_entity(family.flow_run, _FLOW_RUN_STATES).values[_PARENT_TASK_RUN] is not None

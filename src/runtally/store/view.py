@@ -1,0 +1,204 @@
+"""What this process knows of one shard, and of which state of it.
+
+A view holds copies of cells and raw minutes, all of them as of one `seq`. A refresh is one MULTI: the ledger, what was
+touched since, new dictionary entries, and whatever is wanted besides; copies of touched buckets are dropped.
+So an answer made from a view, without awaiting in between, is made from one state of the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.cells import CELL, CellArray
+from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
+from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
+from ..core.rows import Rows
+from ..errors import NotReadyError
+from . import ledger as ledgers
+from .bounded import Bounded
+from .keys import SCOPE_ALL, Keys
+from .ledger import Ledger
+from .link import Command
+from .records import decode_states, rows_of, state_in_tail
+
+_FIRST_EXTRA: Final = MAX_STATES + 1
+_OVERHEAD: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something to read: a bucket's cells, or with `level` −1 a minute's raw runs."""
+
+    level: int
+    bucket: int
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether raw runs are meant."""
+        return self.level < 0
+
+
+RAW: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RawMinute:
+    """The runs of one minute as the shard holds them: ids and records in the same order, and their rows.
+
+    The rows' CHILD flag is not set: it belongs to the flow run.
+    """
+
+    ids: tuple[bytes, ...]
+    records: tuple[bytes, ...]
+    rows: Rows
+
+
+class View:
+    """One shard, as last read. `weight` is about the memory that its copies take."""
+
+    def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
+        self.shard = shard
+        self._keys = Keys(prefix, generation, shard)
+        self._copies: Bounded[Place, CellArray | RawMinute] = Bounded(budget_bytes, _weigh)
+        self._ledger: Ledger | None = None
+        self._states = States()
+        self._extra: dict[State, int] = {}
+        self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
+        self._stale = True
+        self.days: set[int] = set()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this view's state. Raises `NotReadyError` when the shard has none."""
+        if self._ledger is None:
+            raise NotReadyError(f"shard {self.shard} has no ledger yet: no worker has been assigned its partition")
+        return self._ledger
+
+    @property
+    def fresh(self) -> bool:
+        """False when the last refresh found another epoch: another one is needed to read everything anew."""
+        return not self._stale
+
+    @property
+    def type_codes(self) -> npt.NDArray[np.uint8]:
+        """State type by state number, for the numbers that this view's cells and rows use."""
+        return self._type_codes
+
+    def states(self) -> Iterator[tuple[int, State]]:
+        """All (number, state) of the shard, and of runs beyond its cap that this view has met."""
+        for number, state in enumerate(self._states.names):
+            if state is not None:
+                yield number, state
+        for state, number in self._extra.items():
+            yield number, state
+
+    def cells(self, level: int, bucket: int) -> CellArray | None:
+        """The cells of a bucket, None when they are not here."""
+        found = self._copies.get(Place(level, bucket))
+        assert not isinstance(found, RawMinute)
+        return found
+
+    def raw(self, minute: int) -> RawMinute | None:
+        """The raw runs of a minute, None when they are not here."""
+        found = self._copies.get(Place(RAW, minute))
+        assert found is None or isinstance(found, RawMinute)
+        return found
+
+    def reads(self, wanted: Iterable[Place]) -> list[Command]:
+        """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
+        keys = self._keys
+        since = -1 if self._stale or self._ledger is None else self._ledger.seq
+        touched: Command = ("ZRANGE", keys.touched, f"({since}", "+inf", "BYSCORE")
+        commands: list[Command] = [("HGETALL", keys.ledger)]
+        if since < 0:
+            commands += [("LRANGE", keys.states, 0, -1), ("SMEMBERS", keys.days)]
+        else:
+            known = len(self._states) - len(States())
+            commands += [("LRANGE", keys.states, known, -1), touched]
+        for place in wanted:
+            if place.is_raw:
+                commands.append(("HGETALL", keys.raw(place.bucket)))
+            else:
+                commands.append(("HGET", keys.cells(place.level, place.bucket), SCOPE_ALL))
+        return commands
+
+    def take(self, wanted: Iterable[Place], replies: list[Any]) -> None:
+        """Move to the state that the replies show."""
+        found = ledgers.decode(replies[0])
+        was, self._ledger = self._ledger, found
+        if found is None:
+            self._forget()
+            return
+        if self._stale or was is None:
+            self._forget()
+            self._extend(decode_states(replies[1]))
+            self.days = {int(day) for day in replies[2]}
+            self._stale = False
+        elif found.epoch != was.epoch or found.seq < was.seq or found.floor > was.seq:
+            self._forget()
+            return
+        else:
+            self._extend(decode_states(replies[1]))
+            self._drop(int(minute) for minute in replies[2])
+        for place, reply in zip(wanted, replies[3:], strict=True):
+            if place.is_raw:
+                self._copies.put(place, self._raw_minute(reply))
+            else:
+                self._copies.put(place, np.frombuffer(reply or b"", CELL))
+
+    def trim(self) -> None:
+        """Keep within the memory budget: not in the middle of an answer."""
+        self._copies.trim()
+
+    def _forget(self) -> None:
+        self._copies.clear()
+        self._states = States()
+        self._extra = {}
+        self._type_codes = self._states.type_codes
+        self._stale = True
+        self.days = set()
+
+    def _drop(self, minutes: Iterable[int]) -> None:
+        for minute in minutes:
+            self._copies.discard(Place(RAW, minute))
+            for level, bucket in ancestors(minute):
+                self._copies.discard(Place(level, bucket))
+            if minute != NONE:
+                self.days.add(minute * MINUTE_US // COARSEST.width_us)
+
+    def _extend(self, states: Iterable[State]) -> None:
+        self._states.extend(states)
+        self._renew_type_codes()
+
+    def _renew_type_codes(self) -> None:
+        if not self._extra:
+            self._type_codes = self._states.type_codes
+            return
+        codes = np.full(_FIRST_EXTRA + len(self._extra), NO_TYPE, np.uint8)
+        codes[: len(self._states)] = self._states.type_codes
+        codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
+        self._type_codes = codes
+
+    def _raw_minute(self, reply: list[bytes]) -> RawMinute:
+        ids, records = tuple(reply[::2]), tuple(reply[1::2])
+        rows = rows_of(records, np.zeros(len(records), np.bool_))
+        beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
+        if beyond:
+            known = len(self._extra)
+            for at in beyond:
+                number = self._extra.setdefault(state_in_tail(records[at]), _FIRST_EXTRA + len(self._extra))
+                rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
+            if len(self._extra) != known:
+                self._renew_type_codes()
+        return RawMinute(ids, records, rows)
+
+
+def _weigh(copy: CellArray | RawMinute) -> int:
+    if isinstance(copy, RawMinute):
+        return _OVERHEAD + 400 * len(copy.ids)
+    return _OVERHEAD + copy.nbytes
