@@ -55,7 +55,8 @@ def effective_total(total: Ints, start: Ints, end: Ints) -> Ints:
 def pack_groups(state: Ints, flags: npt.NDArray[Any], start: Ints) -> npt.NDArray[np.uint32]:
     """Group numbers from state numbers and the flags other than STARTED, which follows from `start`."""
     started = np.where(start != NULL, STARTED, 0)
-    return ((state << FLAG_BITS) | flags | started).astype(np.uint32)
+    packed: npt.NDArray[np.uint32] = ((state << FLAG_BITS) | flags | started).astype(np.uint32)
+    return packed
 
 
 def concat(parts: list[Rows]) -> Rows:
