@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from .groups import FLAG_BITS, OTHER, RUNNING, STARTED, is_open
 from .levels import LEVELS, NONE
-from .rows import NULL, Ints
+from .rows import Ints
 
 CELL: Final = np.dtype(
     [
@@ -219,8 +219,8 @@ def unpack(cells: CellArray, bucket: Ints, level: int) -> Sums:
         a,
         b,
         np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64))),
-        np.where(bucket == NONE, NULL, begin + (lo * width) // _STEPS),
-        np.where(bucket == NONE, NULL, begin + ((hi + 1) * width - 1) // _STEPS),
+        np.where(bucket == NONE, EARLIEST, begin + (lo * width) // _STEPS),
+        np.where(bucket == NONE, LATEST, begin + ((hi + 1) * width - 1) // _STEPS),
         _fine(cells["start_lo"], begin, up=False),
         _fine(cells["start_hi"], begin, up=True),
         _fine(cells["turn_hi"], begin, up=True),
