@@ -2,13 +2,15 @@
 
 A task run is a fixed-width part, the same for all, so that many decode at once as columns, and a tail:
 
-    flags       u8    1 = has a child flow run · 2 = the tail is the long form · 4 = has a flow run
+    flags       u8    1 = has a child flow run · 4 = has a flow run · and which tail: 0 short, 2 long, 8 with versions
     state       u16   number in the shard's states; OTHER: the state is in the tail
-    expected, start, end, state_time, total, attribute_version, state_occurred    i64 each, µs, NULL = −2⁶³
+    expected, start, end, state_time, total    i64 each, µs, NULL = −2⁶³
     flow_run    16 bytes, zero without one
-    tail        MessagePack: [name, tags]
-                or the long form [name, tags, child, state | nil, never, state_version, {field: version}],
-                where `never` is a bit mask of fields that no event has spoken of
+    tail        MessagePack, one of
+                short   [name, tags], when all events' `occurred` was the state's own timestamp
+                with versions   [name, tags, attribute_version, state_occurred]
+                long    [name, tags, attribute_version, state_version, child, state | nil, never, {field: version}],
+                        where `never` is a bit mask of fields that no event has spoken of
 
 All other entities are MessagePack of `Stored`, an empty value is a tombstone. The index gives a task run's
 minute; `TOMBSTONE` marks a deleted one.
@@ -30,7 +32,7 @@ from ..core.levels import MINUTE_US, NONE
 from ..core.rows import NULL, Rows, effective_total, pack_groups
 from ..core.versions import NEVER, NEVER_STATE, Stored
 
-_FIXED: Final = struct.Struct("<BH7q16s")
+_FIXED: Final = struct.Struct("<BH5q16s")
 _EXPECTED: Final = struct.Struct("<q")
 _EXPECTED_AT: Final = 3
 WIDTH: Final = _FIXED.size
@@ -43,14 +45,13 @@ _COLUMNS: Final = np.dtype(
         ("end", "<i8"),
         ("state_time", "<i8"),
         ("total", "<i8"),
-        ("attribute_version", "<i8"),
-        ("state_occurred", "<i8"),
         ("flow_run", "V16"),
     ]
 )
 _HAS_CHILD: Final = 1
 _LONG: Final = 2
 _HAS_FLOW_RUN: Final = 4
+_VERSIONS: Final = 8
 _NO_FLOW_RUN: Final = bytes(16)
 _STATE_FIELDS: Final = len(TASK_RUN.state_fields)
 
@@ -74,8 +75,13 @@ def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -
     state, start, end, total, name, tags, expected, child = stored.values
     own = stored.own
     flags = (0 if child is None else _HAS_CHILD) | (0 if flow_run is None else _HAS_FLOW_RUN)
-    if own is None and child is None and state_number != OTHER and state is not None:
-        tail = _pack((name, tags))
+    attribute_version, state_version = stored.attribute_version, stored.state_version
+    if own is None and child is None and state is not None and state_number != OTHER:
+        if attribute_version == state_version[1] == state[2]:
+            tail = _pack((name, tags))
+        else:
+            flags |= _VERSIONS
+            tail = _pack((name, tags, attribute_version, state_version[1]))
     else:
         flags |= _LONG
         never = 0
@@ -86,7 +92,7 @@ def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -
             else:
                 others[field] = version
         kept = state if state_number == OTHER else None
-        tail = _pack((name, tags, child, kept, never, stored.state_version, others))
+        tail = _pack((name, tags, attribute_version, state_version, child, kept, never, others))
     return (
         _FIXED.pack(
             flags,
@@ -96,8 +102,6 @@ def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -
             NULL if end is None else end,
             NULL if state is None else state[2],
             NULL if total is None else total,
-            stored.attribute_version,
-            stored.state_version[1],
             flow_run or _NO_FLOW_RUN,
         )
         + tail
@@ -106,32 +110,29 @@ def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -
 
 def decode_task_run(record: bytes, names: Sequence[State | None]) -> Stored:
     """A task run from its record; `names` is the shard's `States.names`."""
-    flags, number, expected, start, end, state_time, total, attribute_version, occurred, _ = _FIXED.unpack_from(record)
+    flags, number, expected, start, end, state_time, total, _ = _FIXED.unpack_from(record)
     tail = _unpack(memoryview(record)[WIDTH:])
     name, tags = tail[0], tail[1]
     child = None
     own: dict[int, Any] | None = None
-    state_version = (state_time, occurred)
+    attribute_version = state_time
+    state_version = (state_time, state_time)
+    if flags & _VERSIONS:
+        attribute_version = tail[2]
+        state_version = (state_time, tail[3])
+    elif flags & _LONG:
+        attribute_version, version, child, _, never, others = tail[2:]
+        state_version = (version[0], version[1])
+        own = _own_versions(never, others) if never or others else None
     state: tuple[str, str, int] | None
     if number == NO_STATE:
         state = None
     elif number == OTHER:
-        state = tuple(tail[3])
+        state = (*state_in_tail(record), state_time)
     else:
         known = names[number]
         assert known is not None
         state = (*known, state_time)
-    if flags & _LONG:
-        _, _, child, _, never, version, others = tail
-        state_version = (version[0], version[1])
-        if never or others:
-            own = {
-                field: NEVER_STATE if field < _STATE_FIELDS else NEVER
-                for field in range(len(TASK_RUN.fields))
-                if never >> field & 1
-            }
-            for field, value in others.items():
-                own[field] = tuple(value) if field < _STATE_FIELDS else value
     values = (
         state,
         None if start == NULL else start,
@@ -143,6 +144,17 @@ def decode_task_run(record: bytes, names: Sequence[State | None]) -> Stored:
         child,
     )
     return Stored(values, attribute_version, state_version, own)
+
+
+def _own_versions(never: int, others: dict[int, Any]) -> dict[int, Any]:
+    own: dict[int, Any] = {
+        field: NEVER_STATE if field < _STATE_FIELDS else NEVER
+        for field in range(len(TASK_RUN.fields))
+        if never >> field & 1
+    }
+    for field, version in others.items():
+        own[field] = tuple(version) if field < _STATE_FIELDS else version
+    return own
 
 
 def rows_of(records: Sequence[bytes], child: npt.NDArray[np.bool_]) -> Rows:
@@ -194,5 +206,5 @@ def decode_states(entries: Sequence[bytes]) -> list[State]:
 
 def state_in_tail(record: bytes) -> State:
     """The state of a run whose state is past the shard's cap (number OTHER)."""
-    kind, name, _ = _unpack(memoryview(record)[WIDTH:])[3]
+    kind, name, _ = _unpack(memoryview(record)[WIDTH:])[5]
     return kind, name
