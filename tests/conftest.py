@@ -1,0 +1,145 @@
+"""Servers and processes for all tests."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from runtally.embedded.broker import Broker
+from runtally.embedded.child import Child
+from runtally.settings import Settings
+
+from .servers import found
+
+_kafka = functools.cache(found.kafka)
+_redis = functools.cache(found.redis)
+
+SettingsFactory = Callable[..., Settings]
+Starter = Callable[..., Child]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"Kafka: {_kafka().words}", f"Redis: {_redis().words}"]
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real Apache Kafka; its tests are marked `kafka`."""
+    choice = _kafka()
+    if choice.make is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"no real Kafka on CI: {choice.words}")
+        pytest.skip(f"needs a real Kafka; {choice.words}")
+    server = choice.make(tmp_path_factory.mktemp("kafka"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the embedded broker."""
+    broker = Broker(tmp_path_factory.mktemp("broker") / "broker.log")
+    yield broker.start()
+    broker.stop()
+
+
+@pytest.fixture(params=[pytest.param("kafka", marks=pytest.mark.kafka), "embedded_broker"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """Address of a broker: the test runs once with the real Kafka and once with the embedded one."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the session's Redis."""
+    choice = _redis()
+    assert choice.make is not None
+    server = choice.make(tmp_path_factory.mktemp("valkey"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: str) -> str:
+    """URL of the session's Redis, emptied."""
+    with Redis.from_url(valkey) as redis:
+        redis.flushall()
+    return valkey
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
+    """`settings(kafka=…, **others)`: settings of which topics, group and keys are this test's own."""
+    numbers = itertools.count()
+
+    def make(**given: Any) -> Settings:
+        unique = f"t{uuid.uuid4().hex[:12]}-{next(numbers)}"
+        if "redis_url" not in given:
+            given["redis_url"] = request.getfixturevalue("redis_url")
+        own = {
+            "topic_prefix": unique,
+            "group_id": unique,
+            "redis_prefix": unique,
+            "worker_name": unique,
+            "metrics_port": 0,
+            "api_port": 0,
+            "data_dir": tmp_path / "data",
+        }
+        return Settings(**{**own, **given})
+
+    return make
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that give a process these settings. Durations are whole seconds here."""
+    durations = ("max_clock_skew", "raw_retention", "rollup_retention", "scan_wait")
+    values = settings.model_dump()
+    return {
+        f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
+        for name, value in values.items()
+    }
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starter]:
+    """`processes("worker", settings, *more)`: a running `runtally worker`; stopped afterwards, its log shown when the
+    test fails."""
+    started: list[Child] = []
+
+    def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
+        name = f"{command}-{len(started)}"
+        child = Child(
+            name,
+            [sys.executable, "-m", "runtally", command, *arguments],
+            tmp_path / f"{name}.log",
+            {**environment(settings), **variables},
+        )
+        started.append(child)
+        child.start()
+        return child
+
+    request.node.stash[_started] = started
+    yield start
+    for child in started:
+        child.stop(3)
+
+
+_started = pytest.StashKey[list[Child]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    if report.failed:
+        for child in item.stash.get(_started, []):
+            report.sections.append((f"log of {child.name} (exit code {child.returncode})", child.tail(80)))
+    return report
