@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .errors import SettingError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NEVER_US = 1 << 62
+NEVER_US = 1 << 62
 
 
 def parse_duration_us(value: Any) -> int:
@@ -28,7 +28,7 @@ def parse_duration_us(value: Any) -> int:
         return value
     text = str(value).strip()
     if text == "never":
-        return _NEVER_US
+        return NEVER_US
     match = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if match is None:
         raise ValueError("expected a whole number with a unit, such as 90s, 15m, 12h or 35d, or the word never")
@@ -45,6 +45,14 @@ def parse_size_bytes(value: Any) -> int:
     return int(match[1]) * {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[match[2]]
 
 
+def parse_servers(value: Any) -> str:
+    """Check a list of Kafka's bootstrap servers, `host:port` separated by commas."""
+    text = str(value)
+    if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}", part.strip()) for part in text.split(",")):
+        raise ValueError("expected host:port, or several separated by commas")
+    return text
+
+
 Duration = Annotated[int, BeforeValidator(parse_duration_us)]
 Size = Annotated[int, BeforeValidator(parse_size_bytes)]
 
@@ -54,7 +62,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RUNTALLY_", extra="ignore", frozen=True, validate_default=True)
 
-    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, `host:port` separated by commas.")
+    kafka: Annotated[str, BeforeValidator(parse_servers)] = Field(
+        "127.0.0.1:9092", description="Kafka bootstrap servers, `host:port` separated by commas."
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, as a URL.")
     topic_prefix: str = Field(
         "runtally",
@@ -77,6 +87,12 @@ class Settings(BaseSettings):
     metrics_port: int = Field(4251, ge=0, le=65535, description="Port of the worker's metrics; 0 = any free port.")
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(4250, ge=0, le=65535, description="Port the API listens on; 0 = any free port.")
+    url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Where the API is, for commands that ask it. Default: where `runtally up` says, else "
+        "`http://<api_host>:<api_port>`.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("runtally"),
         description="Where `runtally up` keeps data, logs and `up.json`. Default: the user data folder.",
