@@ -79,6 +79,7 @@ async def create(
         brokers = len((await admin.describe_cluster())["brokers"])
         replicas = min(_MOST_REPLICAS, brokers)
         made = {topic.name for topic in new if await _make(admin, topic, replicas)}
+        await _until_listed(admin, made)
         return await _look(admin, settings, made)
 
 
@@ -130,6 +131,15 @@ async def _make(admin: AIOKafkaAdminClient, topic: Topic, replicas: int) -> bool
     if code:
         raise SystemError_(f"Kafka refused to make the topic {topic.name}: {for_code(code).__name__}, {message}")
     return True
+
+
+async def _until_listed(admin: AIOKafkaAdminClient, made: set[str]) -> None:
+    # A broker tells of a new topic a moment later; whoever subscribes before that waits for minutes.
+    for _ in range(100):
+        if made <= set(await admin.list_topics()):
+            return
+        await asyncio.sleep(0.1)
+    raise SystemError_(f"Kafka accepted the topics {', '.join(sorted(made))} and does not list them after 10 s")
 
 
 async def _look(admin: AIOKafkaAdminClient, settings: Settings, made: set[str]) -> tuple[Found, ...]:
