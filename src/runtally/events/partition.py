@@ -1,0 +1,44 @@
+"""Which partition an event belongs to: Kafka's murmur2 of the key, as the Java client, aiokafka and kafka-python do.
+
+librdkafka's clients default to CRC32 and have to be told `partitioner=murmur2_random`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiokafka.partitioner import murmur2
+
+from ..core.changes import Change
+from .ids import text_of
+
+_CACHE_SIZE: Final = 100_000
+
+
+def key_of(change: Change) -> bytes:
+    """The Kafka key: the flow run's id, a lone task run's own, in the catalog the entity's own."""
+    return text_of(change.flow_run_id or change.id).encode()
+
+
+class Partitioner:
+    """Partitions by the 16 bytes that a key is made of; remembers the ones it met, since murmur2 is slow in Python."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._known: dict[bytes, int] = {}
+
+    def __call__(self, change: Change) -> int:
+        """The partition that the change belongs to."""
+        owner = change.flow_run_id or change.id
+        known = self._known.get(owner)
+        if known is None:
+            if len(self._known) >= _CACHE_SIZE:
+                self._known.clear()
+            known = self._known[owner] = partition_of(key_of(change), self._partitions)
+        return known
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """murmur2(key) mod the partition count, on the positive half as Kafka takes it."""
+    hashed: int = murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions
