@@ -16,8 +16,9 @@ Header = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record for the dead-letters topic: key and first 64 KiB of the original, and headers that say
-    why (`runtally-reason`, `runtally-detail`) and from where (`-topic`, `-partition`, `-offset`, `-timestamp` in ms)."""
+    """A record for the dead-letters topic: key and first 64 KiB of the original, and headers that say why
+    (`runtally-reason`, `runtally-detail`) and from where (`-topic`, `-partition`, `-offset`, `-timestamp` in ms).
+    """
 
     key: bytes | None
     value: bytes
