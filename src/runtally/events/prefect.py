@@ -16,7 +16,7 @@ _FLOW_RUN: Final = "prefect.flow-run."
 _ID: Final = "prefect.resource.id"
 _NAME: Final = "prefect.resource.name"
 _ROLE: Final = "prefect.resource.role"
-_FROM_PAYLOAD: Final = ("tags", "expected_start_time", "start_time", "end_time", "total_run_time", "name")
+_FROM_PAYLOAD: Final[tuple[str, ...]] = ("tags", "expected_start_time", "start_time", "end_time", "total_run_time", "name")
 
 Translation = tuple[Any, Any, dict[str, Any]]
 
