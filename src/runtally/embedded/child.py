@@ -38,6 +38,7 @@ class Child:
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
+        self._wanted = False
 
     @property
     def pid(self) -> int:
@@ -51,6 +52,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process; its output is appended to the log."""
+        self._wanted = True
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -89,17 +91,27 @@ class Child:
         self._unwatch()
         return False
 
+    def died(self) -> bool:
+        """Whether it ended although nobody asked it to."""
+        return self._wanted and self._process is not None and not self.alive()
+
     def signal(self, number: int) -> None:
         """Send a signal to the process, if it runs."""
         if self.alive() and self._process:
             self._process.send_signal(number)
 
+    def terminate(self) -> None:
+        """Ask the process to end, and return at once."""
+        self._wanted = False
+        self.signal(signal.SIGTERM)
+
     def stop(self, grace_s: float = 5.0) -> None:
         """SIGTERM, then SIGKILL when it does not end within `grace_s`; returns when the process is gone."""
+        self._wanted = False
         if self._process is None:
             return
         if grace_s > 0:
-            self.signal(signal.SIGTERM)
+            self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
         if self.alive():

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
+
+from .. import settings as runtally_settings
+from ..settings import Settings
 
 NAME: Final = "up.json"
 
@@ -41,6 +45,19 @@ def read(data_dir: Path) -> UpFile | None:
     """The addresses of the `up` that runs on this data dir; None when none does."""
     found = read_any(data_dir)
     return found if found is not None and found.alive() else None
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a command that runs beside an `up`: what neither `overrides` nor a variable names is where the
+    running `up` says. An override of None counts as not given. Raises `SettingError`."""
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    settings = runtally_settings.load(given)
+    up = read(settings.data_dir)
+    if up is None:
+        return settings
+    known = {"kafka": up.kafka, "redis_url": up.redis_url, "url": up.api_url}
+    missing = {name: value for name, value in known.items() if name not in settings.model_fields_set}
+    return runtally_settings.load({**given, **missing})
 
 
 def read_any(data_dir: Path) -> UpFile | None:

@@ -158,6 +158,18 @@ async def accept_new_log(redis: Redis, settings: Settings) -> None:
         await link.close()
 
 
+async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
+    """Where each shard would go on in the log; 0 for one that has no ledger. Empty before the first start."""
+    live = await read_live(redis, settings)
+    if live is None:
+        return {}
+    found = {}
+    for shard in [*map(str, range(live.partitions)), CATALOG]:
+        offset: Any = await redis.hget(Keys(settings.redis_prefix, live.generation, shard).ledger.decode(), "next")
+        found[shard] = int(offset or 0)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """What the `live` key says: which generation of data is served, and of how many shards it is."""

@@ -1,0 +1,207 @@
+"""`runtally history`: a thin client of `POST /api/task_runs/history` and a table of its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from .embedded.upfile import load_settings
+from .errors import SettingError, SystemError_, UserError
+from .settings import NEVER_US, Settings, parse_duration_us
+
+if TYPE_CHECKING:
+    import httpx
+
+_WIDTHS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800)
+_ROWS: Final = 24
+_MOST_BINS: Final = 500
+_WATCH_S: Final = 1.0
+_STYLES: Final = {
+    "SCHEDULED": "yellow",
+    "PENDING": "bright_black",
+    "RUNNING": "blue",
+    "COMPLETED": "green",
+    "FAILED": "red",
+    "CANCELLED": "bright_black",
+    "CRASHED": "dark_orange",
+    "PAUSED": "bright_black",
+    "CANCELLING": "bright_black",
+}
+"""The order of the columns, too."""
+
+Bin = dict[str, Any]
+"""One element of the answer, as JSON."""
+
+
+def history(
+    last: Annotated[str, typer.Option(help="How far back: 90s, 15m, 24h, 7d.")] = "24h",
+    every: Annotated[
+        str | None, typer.Option(help="Width of a bin: 5m, 1h. Default: what gives about twenty rows.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Ask again every second until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")] = False,
+    url: Annotated[str | None, typer.Option(help="Where the API is; overrides RUNTALLY_URL.")] = None,
+) -> None:
+    """Show how many task runs there were, by bins of time and by state.
+
+    A task run counts to the bin of the time at which it was expected to start. Beside a running `runtally up` no
+    address is needed.
+
+        runtally history --last 24h --every 1h
+
+        runtally history --last 15m --watch
+
+        runtally history --last 7d --every 1d --json | jq '.[0]'
+    """
+    last_s = _seconds("--last", last)
+    width_s = _seconds("--every", every) if every else _nice_width(last_s)
+    if last_s > width_s * _MOST_BINS:
+        least = next((f"{width}s" for width in _WIDTHS_S if last_s <= width * _MOST_BINS), "7d")
+        raise SettingError("--every", f"{last} in bins of {every} are more than {_MOST_BINS}; take {least} or more")
+    address = _address(load_settings({"url": url}))
+    body = {"history_start": _before(last_s), "history_end": "now", "history_interval_seconds": width_s}
+    import httpx
+
+    with httpx.Client(base_url=address, timeout=60) as client, contextlib.suppress(KeyboardInterrupt):
+        if not watch:
+            _print(_ask(client, body), as_json)
+        elif as_json:
+            while True:
+                typer.echo(json.dumps(_ask(client, body)))
+                time.sleep(_WATCH_S)
+        else:
+            _watch(client, body)
+
+
+def _print(bins: list[Bin], as_json: bool) -> None:
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(json.dumps(bins, indent=2))
+    else:
+        Console().print(table(bins))
+
+
+def _watch(client: httpx.Client, body: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            try:
+                live.update(table(_ask(client, body), most_rows=max(1, console.height - 6)), refresh=True)
+            except SystemError_ as error:
+                live.update(Text(str(error)), refresh=True)
+            time.sleep(_WATCH_S)
+
+
+def table(bins: Sequence[Bin], most_rows: int | None = None) -> Any:
+    """A rich table: a row per bin (the newest `most_rows`), a column per state, and the totals of all bins."""
+    from rich.table import Table
+
+    order = list(_STYLES)
+    states = sorted(
+        {(state["state_type"], state["state_name"]) for each in bins for state in each["states"]},
+        key=lambda state: (order.index(state[0]), state[1]),
+    )
+    shown = Table(show_footer=True, header_style="bold", footer_style="bold")
+    shown.add_column("from", footer="all")
+    for state_type, name in states:
+        total = sum(_count(each, (state_type, name)) for each in bins)
+        shown.add_column(name, footer=f"{total:,}", justify="right", style=_STYLES[state_type])
+    shown.add_column("runs", footer=f"{sum(map(_runs, bins)):,}", justify="right")
+    shown.add_column("run time", footer=_duration(sum(map(_run_time, bins))), justify="right")
+    shown.add_column("lateness", footer=_duration(sum(map(_lateness, bins))), justify="right")
+    for each in bins[-most_rows:] if most_rows else bins:
+        counts = [_count(each, state) for state in states]
+        shown.add_row(
+            _moment(each["interval_start"]),
+            *(f"{count:,}" if count else "·" for count in counts),
+            f"{_runs(each):,}",
+            _duration(_run_time(each)),
+            _duration(_lateness(each)),
+        )
+    return shown
+
+
+def _ask(client: httpx.Client, body: dict[str, Any]) -> list[Bin]:
+    import httpx
+
+    try:
+        answer = client.post("/api/task_runs/history", json=body)
+    except httpx.TransportError as error:
+        raise SystemError_(
+            f"the API at {client.base_url} does not answer ({error or type(error).__name__}): start `runtally up` or "
+            "`runtally api`, or say where it is with --url"
+        ) from None
+    if answer.status_code == 200:
+        bins: list[Bin] = answer.json()
+        return bins
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = answer.text[:200]
+    if answer.status_code < 500 and answer.status_code != 404:
+        raise UserError(f"the API refused the question: {detail}")
+    raise SystemError_(f"the API at {client.base_url} cannot answer now ({answer.status_code}): {detail}")
+
+
+def _address(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.api_host == "0.0.0.0" else settings.api_host
+    return (settings.url or f"http://{host}:{settings.api_port}").rstrip("/")
+
+
+def _seconds(option: str, text: str) -> int:
+    try:
+        duration_us = parse_duration_us(text)
+    except ValueError as error:
+        raise SettingError(option, f"{error} (got {text!r})") from None
+    if not 0 < duration_us < NEVER_US:
+        raise SettingError(option, f"expected a duration above zero, such as 15m or 24h (got {text!r})")
+    return duration_us // 1_000_000
+
+
+def _nice_width(range_s: int) -> int:
+    return next((width for width in _WIDTHS_S if range_s <= width * _ROWS), -(-range_s // _ROWS))
+
+
+def _before(seconds: int) -> str:
+    return f"-PT{seconds // 3600}H" if seconds % 3600 == 0 else f"-PT{seconds}S"
+
+
+def _count(each: Bin, state: tuple[str, str]) -> int:
+    return sum(s["count_runs"] for s in each["states"] if (s["state_type"], s["state_name"]) == state)
+
+
+def _runs(each: Bin) -> int:
+    return sum(state["count_runs"] for state in each["states"])
+
+
+def _run_time(each: Bin) -> float:
+    return float(sum(state["sum_estimated_run_time"] for state in each["states"]))
+
+
+def _lateness(each: Bin) -> float:
+    return float(sum(state["sum_estimated_lateness"] for state in each["states"]))
+
+
+def _moment(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone().strftime("%b %d %H:%M:%S")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} m"
