@@ -1,0 +1,100 @@
+"""Looking at a partition's log beside the consumer group: its ends, and single records."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from ..errors import ServerLostError
+from ..settings import Settings
+from ..store.ledger import LogEnds, Mark
+
+_READ_TIMEOUT_S: Final = 10.0
+
+
+def mark_of(record: Any) -> Mark:
+    """What the ledger remembers of a record."""
+    return Mark(record.offset, record.timestamp, zlib.crc32(record.value or b"", zlib.crc32(record.key or b"")))
+
+
+class Log:
+    """A consumer without a group, for one question at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+        self._turn = asyncio.Lock()
+
+    async def partitions(self, topic: str) -> int:
+        """The topic's partition count, 0 when it does not exist. Raises `ServerLostError`."""
+        async with self._turn:
+            try:
+                consumer = await self._started()
+                known = await consumer._client.fetch_all_metadata()
+                return len(known.partitions_for_topic(topic) or ())
+            except (KafkaError, OSError) as error:
+                raise await self._lost(error) from error
+
+    async def ends(self, topic: str, partition: int) -> LogEnds:
+        """First kept offset, end and a way to read one record. Raises `ServerLostError`."""
+        count = await self.partitions(topic)
+        tp = TopicPartition(topic, partition)
+        async with self._turn:
+            try:
+                consumer = await self._started()
+                consumer.assign([tp])
+                first = (await consumer.beginning_offsets([tp]))[tp]
+                end = (await consumer.end_offsets([tp]))[tp]
+            except (KafkaError, OSError) as error:
+                raise await self._lost(error) from error
+
+        async def read_record(offset: int) -> Mark | None:
+            return await self._read(tp, offset)
+
+        return LogEnds(first, end, count, read_record)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def _read(self, tp: TopicPartition, offset: int) -> Mark | None:
+        async with self._turn:
+            try:
+                consumer = await self._started()
+                consumer.assign([tp])
+                consumer.seek(tp, offset)
+                # No record there within the time: nothing is stored at that offset (end offsets alone can lie).
+                async with asyncio.timeout(_READ_TIMEOUT_S):
+                    record = await consumer.getone(tp)
+                return mark_of(record) if record.offset == offset else None
+            except (TimeoutError, OffsetOutOfRangeError):
+                return None
+            except (KafkaError, OSError) as error:
+                raise await self._lost(error) from error
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._settings.kafka,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=100,
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def _lost(self, error: Exception) -> ServerLostError:
+        await self.close()
+        return ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}")
