@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError
 
 from ..core.changes import ENTITIES
 from ..errors import BadEventError, ServerLostError
@@ -18,6 +20,7 @@ from .partition import key_of
 from .wire import MAX_EVENT_BYTES, Ignored, parse
 
 _IN_FLIGHT = 5_000
+_SENDER_LOG = "aiokafka.producer.sender"
 
 
 class Message(NamedTuple):
@@ -50,8 +53,20 @@ def checked(value: bytes, settings: Settings, now_us: int | None = None) -> Mess
     return Message(settings.runs_topic if topic == "runs" else settings.catalog_topic, key_of(change), value)
 
 
+@contextmanager
+def _silenced(logger: str) -> Iterator[None]:
+    """No words from a logger about what is answered here anyway."""
+    log = logging.getLogger(logger)
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
 class Publisher:
-    """An idempotent producer with acks=all. Use as `async with Publisher(settings) as publisher`.
+    """A producer with acks=all, idempotent where the broker can: `async with Publisher(settings) as publisher`.
 
     Raises `ServerLostError` when the broker is away.
     """
@@ -61,19 +76,29 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        self._producer = AIOKafkaProducer(
+        # The embedded broker gives this client no producer id. Then a retry may write an event twice, which
+        # versions make harmless.
+        for idempotent in (True, False):
+            self._producer = self._make(idempotent)
+            try:
+                with _silenced(_SENDER_LOG):
+                    await self._producer.start()
+                break
+            except KafkaError as error:
+                await self._producer.stop()
+                if idempotent and isinstance(error, UnknownError):
+                    continue
+                raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from None
+        return self
+
+    def _make(self, idempotent: bool) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka,
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=idempotent,
             max_request_size=MAX_EVENT_BYTES + 4096,
             linger_ms=5,
         )
-        try:
-            await self._producer.start()
-        except KafkaError as error:
-            await self._producer.stop()
-            raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from None
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
