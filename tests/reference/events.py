@@ -255,7 +255,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _from_prefect(event: dict[str, Any]) -> dict[str, Any]:
-    """Prefect's own event (§7.2) as a patch in our format."""
+    """Prefect's own event as a patch in our format."""
     try:
         resource, payload = event["resource"], event.get("payload") or {}
         first: dict[Any, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Filters (§1.5 to §1.11 and §2) in three-valued logic: True, False and None for SQL's unknown."""
+"""Filters in three-valued logic: True, False and None for SQL's unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Joined = dict[str, Row | None]
 
 
 def selection(body: Filter, *, short_cut: bool) -> Callable[[Joined], bool]:
-    """Which task runs a request selects (§2): a test of what `Estate.rows` gives."""
+    """Which task runs a request selects: a test of what `Estate.rows` gives.
+
+    A filter on flow runs, flows or deployments, even an empty one, asks that such a row exists.
+    """
     filters = {entity: body[f"{entity}s"] for entity in SUB_FILTERS if body.get(f"{entity}s") is not None}
     terms = {entity: predicate(entity, filter_) for entity, filter_ in filters.items()}
     around = [entity for entity in terms if entity != "task_run"]
@@ -36,7 +39,10 @@ def selection(body: Filter, *, short_cut: bool) -> Callable[[Joined], bool]:
 
 
 def _only_ids(flow_runs: Filter) -> list[str] | None:
-    """The ids, if the filter gives nothing but a non-empty `id.any_`: Prefect's short cut of §2."""
+    """The ids, if the filter gives nothing but a non-empty `id.any_`, else None.
+
+    Prefect then compares the task run's own flow_run_id and needs no flow-run row.
+    """
     others = [name for name, value in flow_runs.items() if name not in ("id", "operator") and value is not None]
     ids = flow_runs.get("id") or {}
     if others or not ids.get("any_") or ids.get("not_any_"):
@@ -45,7 +51,7 @@ def _only_ids(flow_runs: Filter) -> list[str] | None:
 
 
 def predicate(entity: str, filter_: Filter) -> Term:
-    """An entity filter: its own AND/OR of the given sub-filters, TRUE without any (§1.11 rule 4)."""
+    """An entity filter: its own AND/OR of the given sub-filters, TRUE without any."""
     parts = []
     for name, make in SUB_FILTERS[entity].items():
         sub = filter_.get(name)
@@ -55,7 +61,7 @@ def predicate(entity: str, filter_: Filter) -> Term:
 
 
 def combined(filter_: Filter, terms: list[Term]) -> Term:
-    """AND, or OR where `filter_` says so; no term restricts nothing (§1.11 rule 3)."""
+    """AND, or OR where `filter_` says so; no term at all restricts nothing."""
     if not terms:
         return lambda row: True
     if filter_.get("operator", "and_") == "or_":
@@ -179,7 +185,7 @@ def _uuids(texts: list[str]) -> list[str]:
 
 
 def as_bool(value: Any) -> bool:
-    """A boolean as §1.2 accepts it."""
+    """A boolean in any of the spellings that pydantic's lax mode accepts."""
     if isinstance(value, str):
         return value.lower() in ("true", "t", "yes", "y", "on", "1")
     return bool(value)
@@ -189,7 +195,7 @@ def as_bool(value: Any) -> bool:
 
 
 def _sub(**attributes: Callable[[Any], Term | None]) -> Callable[[Filter], Term]:
-    """A sub-filter is the AND, or by its operator the OR, of the attributes that restrict (§1.11 rules 1 to 3)."""
+    """A sub-filter is the AND, or by its operator the OR, of the attributes that restrict."""
 
     def make(filter_: Filter) -> Term:
         terms = [attribute(filter_.get(name)) for name, attribute in attributes.items()]
@@ -199,7 +205,7 @@ def _sub(**attributes: Callable[[Any], Term | None]) -> Callable[[Filter], Term]
 
 
 def _state(filter_: Filter) -> Term:
-    """`type` and `name` count only where they restrict by exactly one attribute (§1.11, exceptions)."""
+    """`type` and `name` count only where they restrict by exactly one attribute: a quirk of Prefect's, kept."""
     parts: list[Term] = []
     for part in ("type", "name"):
         given = filter_.get(part) or {}
@@ -211,7 +217,7 @@ def _state(filter_: Filter) -> Term:
 
 
 def _flow_run_id(filter_: Filter) -> Term:
-    """The table of §1.7; the operator has no effect."""
+    """`is_null_` is false unless given, and true beats `any_`; the operator has no effect."""
     is_null = filter_.get("is_null_", False)
     wanted = filter_.get("any_")
     if is_null is not None and as_bool(is_null):

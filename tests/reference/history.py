@@ -1,4 +1,4 @@
-"""The reference: bins (§3), groups (§4) and estimates (§5) over the rows that exist."""
+"""The reference: bins, groups and estimates over the rows that exist."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Reference:
 
 
 def bins_of(body: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    """The bins of a request (§3) as (start, end), the oldest 500."""
+    """The bins of a request as (start, end), the oldest 500; the last one is not clipped."""
     start, end = body_time_us(body["history_start"]), body_time_us(body["history_end"])
     width = width_us(body["history_interval_seconds"])
     for number in range(MAX_BINS):
@@ -102,7 +102,7 @@ def bins_of(body: dict[str, Any]) -> Iterator[tuple[int, int]]:
 
 
 def width_us(seconds: float | str | bool) -> int:
-    """The width of a bin (§1.4): whole seconds, and the fraction rounded half to even; ValueError below 1 s."""
+    """The width of a bin: whole seconds, and the fraction rounded half to even; ValueError below 1 s."""
     fraction, whole = math.modf(float(seconds))
     width = int(whole) * SECOND_US + round(fraction * 1e6)
     if width < SECOND_US:
@@ -111,7 +111,7 @@ def width_us(seconds: float | str | bool) -> int:
 
 
 def run_time_us(run: Row, now_us: int) -> int:
-    """Estimated run time of one run (§5); a total that no event gave is end − start, or 0."""
+    """Estimated run time of one run; a total that no event gave is end − start, or 0."""
     total = run["total_run_time"]
     if total is None:
         known = run["start_time"] is not None and run["end_time"] is not None
@@ -122,7 +122,7 @@ def run_time_us(run: Row, now_us: int) -> int:
 
 
 def lateness_us(run: Row, now_us: int) -> int:
-    """Estimated lateness of one run (§5)."""
+    """Estimated lateness of one run: of its start, or of now if it may still start."""
     start, expected = run["start_time"], run["expected_start_time"]
     if start is not None:
         return max(0, start - expected)

@@ -1,4 +1,4 @@
-"""`like_` (§1.9): PostgreSQL's ILIKE with %, _ and the backslash, by dynamic programming."""
+"""`like_`: PostgreSQL's ILIKE with %, _ and the backslash, by dynamic programming."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def event_time_us(text: str) -> int:
 
 
 def body_time_us(value: str | int | float) -> int:
-    """A time in a request body (§1.3): text with or without offset (UTC), or a number of seconds or ms."""
+    """A time in a request body: text with or without offset (UTC), or a number of seconds or ms."""
     if isinstance(value, str):
         match = IN_A_BODY.fullmatch(value)
         if match:
@@ -68,7 +68,7 @@ def _offset_s(text: str | None) -> int:
 
 
 def answer_text(instant_us: int) -> str:
-    """An instant as the answer writes it (§3): UTC with Z, no fraction if it is 0, else six digits."""
+    """An instant as the answer writes it: UTC with Z, no fraction if it is 0, else six digits."""
     instant = EPOCH + timedelta(microseconds=instant_us)
     timespec = "microseconds" if instant.microsecond else "seconds"
     return instant.isoformat(timespec=timespec).replace("+00:00", "Z")
