@@ -65,6 +65,17 @@ def _silenced(logger: str) -> Iterator[None]:
         log.disabled = before
 
 
+class Record(NamedTuple):
+    """A record with its headers: dead letters and forwarded events."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    partition: int | None = None
+    timestamp_ms: int | None = None
+
+
 class Publisher:
     """A producer with acks=all, idempotent where the broker can: `async with Publisher(settings) as publisher`.
 
@@ -119,24 +130,24 @@ class Publisher:
         await self._wait(waiting)
         return count
 
-    async def send_record(
-        self,
-        topic: str,
-        *,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
-        partition: int | None = None,
-        timestamp_ms: int | None = None,
-    ) -> None:
-        """Send one record as it is, and wait for it: dead letters and forwarded events."""
+    async def forward(self, records: Iterable[Record]) -> None:
+        """Send records as they are, in order, and wait until the broker has every one."""
         assert self._producer is not None
         try:
-            await self._producer.send_and_wait(
-                topic, value=value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-            )
+            waiting = [
+                await self._producer.send(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    partition=record.partition,
+                    timestamp_ms=record.timestamp_ms,
+                    headers=list(record.headers),
+                )
+                for record in records
+            ]
         except KafkaError as error:
-            raise ServerLostError(f"Kafka at {self._settings.kafka} did not take a record: {error}") from error
+            raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from error
+        await self._wait(waiting)
 
     async def _send(self, topic: str, key: bytes, value: bytes) -> asyncio.Future[object]:
         assert self._producer is not None

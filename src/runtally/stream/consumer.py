@@ -27,14 +27,17 @@ FETCH_MAX_WAIT_MS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one fetch gave of one partition: records in order, and the run of the partition that they belong to."""
+    """What one fetch gave of one partition: records in order, the run of the partition that they belong to, and the
+    offset `begin` at which the fetch was due. Offsets have gaps (control records, aborted transactions), so it is
+    `begin`, not the first record's offset, that shows whether a fetch before this one went missing."""
 
     tp: TP
     run: int
+    begin: int
     records: Sequence[aiokafka.ConsumerRecord[bytes | None, bytes | None]]
 
 
-class _Thread(AIOKafkaConsumerThread):
+class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that aiokafka's consumer lives in; reads only what was committed, and waits less."""
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
@@ -44,12 +47,13 @@ class _Thread(AIOKafkaConsumerThread):
         return consumer
 
 
-class BatchConsumer(Consumer):
+class BatchConsumer(Consumer):  # type: ignore[misc]
     """Yields one message per partition and fetch; its value is a `Fetched`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._runs: defaultdict[TP, int] = defaultdict(int)
+        self._due: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -62,6 +66,7 @@ class BatchConsumer(Consumer):
         """Go on at `offset` in a new run: what was fetched before is dropped, here and in Faust's bookkeeping."""
         self._runs[tp] += 1
         await self._seek(tp, offset)
+        self._due[tp] = offset
         self._read_offset[tp] = offset or None
         self._committed_offset[tp] = offset or None
         self._acked[tp].clear()
@@ -72,6 +77,7 @@ class BatchConsumer(Consumer):
         """At an assignment: begin new runs; the ledger decides where, as soon as it has been read."""
         for tp in self.assignment():
             self._runs[tp] += 1
+            self._due.pop(tp, None)
         await super().perform_seek()
 
     async def commit_hint(self, offsets: dict[TP, int]) -> None:
@@ -85,17 +91,24 @@ class BatchConsumer(Consumer):
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
+        fetches = [self._fetched(tp, runs.get(tp, 0), batch) for tp, batch in records.items() if batch]
         if not self.flow_active:
             await self.perform_seek()
             return
-        for tp, batch in records.items():
+        for fetched in fetches:
+            tp = fetched.tp
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if batch and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._as_message(tp, Fetched(tp, runs.get(tp, 0), batch))
+            if active is None or tp in active or tp in self._buffered_partitions:
+                yield tp, self._as_message(fetched)
 
-    def _as_message(self, tp: TP, fetched: Fetched) -> ConsumerMessage:
-        last = fetched.records[-1]
+    def _fetched(self, tp: TP, run: int, records: Sequence[Any]) -> Fetched:
+        begin = self._due.get(tp, records[0].offset)
+        self._due[tp] = records[-1].offset + 1
+        return Fetched(tp, run, begin, records)
+
+    def _as_message(self, fetched: Fetched) -> ConsumerMessage:
+        tp, last = fetched.tp, fetched.records[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -111,13 +124,13 @@ class BatchConsumer(Consumer):
         )
 
 
-class BatchTransport(Transport):
+class BatchTransport(Transport):  # type: ignore[misc]
     """Faust's transport with our consumer."""
 
     Consumer = BatchConsumer
 
 
-class BatchApp(faust.App):
+class BatchApp(faust.App):  # type: ignore[misc]
     """A Faust app that consumes batches."""
 
     def _new_transport(self) -> BatchTransport:

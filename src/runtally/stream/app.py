@@ -1,0 +1,264 @@
+"""The worker: a Faust app whose agents hand fetched batches to one lane a partition."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import tempfile
+from typing import Any, Final, Literal
+
+import uvloop
+from faust.types import TP
+from redis.asyncio import Redis
+
+from ..errors import RuntallyError, ServerLostError, SystemError_
+from ..events.publish import Publisher
+from ..metrics import Metrics
+from ..settings import Settings
+from ..store.connect import connect
+from ..store.keys import CATALOG
+from ..store.shard import shard
+from .consumer import BatchApp, BatchConsumer, Fetched
+from .health import serve
+from .intake import Intake, TooManyBadError
+from .lane import Lane
+from .log import Log
+
+log = logging.getLogger(__name__)
+
+_PULSE_S: Final = 1.0
+_TOPIC_WAIT_S: Final = 1.0
+_STOP_S: Final = 5.0
+
+
+def run_worker(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit code. Blocks."""
+    _log_plainly(settings)
+    try:
+        uvloop.run(_Worker(settings).run())
+    except (RuntallyError, TooManyBadError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+class _Worker:
+    """The parts of one worker process, from connecting to leaving the group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = Log(settings)
+        self._metrics = Metrics()
+        self._lanes: dict[TP, tuple[Lane, asyncio.Task[None]]] = {}
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._partitions = 0
+        self._waiting_for = ""
+        self._app: BatchApp | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(serve(self._settings, self._metrics, self.health))
+            stack.push_async_callback(self._log.close)
+            if not await self._or_stop(self._start_parts(stack)):
+                return
+            with tempfile.TemporaryDirectory(prefix="runtally-") as folder:
+                app = self._app = self._make_app(folder)
+                await app.start()
+                pulse = asyncio.create_task(self._pulse_forever())
+                crashed = asyncio.create_task(app.wait_until_stopped())
+                stopping = asyncio.create_task(self._stop.wait())
+                await asyncio.wait({pulse, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                pulse.cancel()
+                await self._stop_lanes()
+                await self._hint()
+                async with asyncio.timeout(_STOP_S):
+                    await app.stop()
+                for task in (crashed, stopping):
+                    task.cancel()
+                if self._failure is None and app.crash_reason is not None:
+                    self._failure = app.crash_reason
+        if self._failure is not None:
+            raise self._failure
+
+    def health(self) -> dict[str, Any]:
+        """What `/health` shows: per lane its state, next offset and trouble."""
+        lanes = {
+            lane.name: {"state": lane.state, "next": lane.next_offset, "trouble": lane.trouble}
+            for lane, _ in self._lanes.values()
+        }
+        ok = bool(lanes) and all(lane["state"] == "live" for lane in lanes.values())
+        return {"ok": ok, "worker": self._settings.worker_name, "waiting": self._waiting_for, "shards": lanes}
+
+    async def _start_parts(self, stack: contextlib.AsyncExitStack) -> None:
+        self._waiting_for = "Redis"
+        self._redis: Redis = await connect(self._settings)
+        stack.push_async_callback(self._redis.aclose)
+        self._waiting_for = "Kafka"
+        self._partitions = await self._wait_for_topics()
+        self._publisher = await self._wait_for_producer(stack)
+        self._waiting_for = ""
+
+    async def _or_stop(self, work: Any) -> bool:
+        """Await something that may take for ever, or a signal; False for the signal."""
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return False
+
+    async def _wait_for_topics(self) -> int:
+        said = ""
+        while True:
+            try:
+                missing = [
+                    topic
+                    for topic in (
+                        self._settings.runs_topic,
+                        self._settings.catalog_topic,
+                        self._settings.dead_letters_topic,
+                    )
+                    if not await self._log.partitions(topic)
+                ]
+                if not missing:
+                    return await self._log.partitions(self._settings.runs_topic)
+                problem = f"no topic {', '.join(missing)}: create them with `runtally topics create`"
+            except ServerLostError as error:
+                problem = str(error)
+            if problem.split(":")[0] != said:
+                log.warning("waiting: %s", problem)
+                said = problem.split(":")[0]
+            await asyncio.sleep(_TOPIC_WAIT_S)
+
+    async def _wait_for_producer(self, stack: contextlib.AsyncExitStack) -> Publisher:
+        while True:
+            try:
+                return await stack.enter_async_context(Publisher(self._settings))
+            except ServerLostError:
+                await asyncio.sleep(_TOPIC_WAIT_S)
+
+    def _make_app(self, folder: str) -> BatchApp:
+        settings = self._settings
+        app = BatchApp(
+            settings.group_id,
+            broker=";".join(f"kafka://{server}" for server in settings.kafka.split(",")),
+            datadir=folder,
+            web_enabled=False,
+            topic_disable_leader=True,
+            broker_session_timeout=6.0,
+            broker_heartbeat_interval=1.0,
+            broker_rebalance_timeout=10.0,
+            broker_max_poll_records=20_000,
+            consumer_max_fetch_size=1 << 20,
+            consumer_auto_offset_reset="earliest",
+            stream_buffer_maxsize=max(64, 8 * self._partitions),
+            stream_wait_empty=False,
+        )
+        for topic in (settings.runs_topic, settings.catalog_topic):
+            channel = app.topic(topic, value_type=bytes, value_serializer="raw", acks=False)
+            app.agent(channel, name=f"runtally.{topic}")(self._agent)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        return app
+
+    async def _agent(self, stream: Any) -> None:
+        async for fetched in stream:
+            assert isinstance(fetched, Fetched)
+            lane = self._lane(fetched.tp, stream.app.consumer)
+            await lane.put(fetched)
+
+    def _lane(self, tp: TP, consumer: BatchConsumer) -> Lane:
+        known = self._lanes.get(tp)
+        if known is not None:
+            return known[0]
+        topic: Literal["runs", "catalog"] = "runs" if tp.topic == self._settings.runs_topic else "catalog"
+        name = str(tp.partition) if topic == "runs" else CATALOG
+        intake = Intake(
+            self._settings,
+            self._publisher,
+            self._metrics,
+            topic,
+            tp.partition,
+            self._partitions if topic == "runs" else 1,
+        )
+        lane = Lane(consumer, self._log, shard(self._redis, self._settings, name), intake, self._metrics, tp)
+        task = asyncio.create_task(lane.run(), name=f"lane {name}")
+        task.add_done_callback(self._lane_ended)
+        self._lanes[tp] = (lane, task)
+        return lane
+
+    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            self._stop.set()
+
+    async def _on_revoked(self, app: BatchApp, revoked: set[TP], **_: Any) -> None:
+        await self._drop([tp for tp in revoked if tp in self._lanes])
+
+    async def _drop(self, gone: list[TP]) -> None:
+        for tp in gone:
+            lane, task = self._lanes.pop(tp)
+            await lane.idle()
+            task.cancel()
+            await lane.close()
+
+    async def _stop_lanes(self) -> None:
+        for lane, task in self._lanes.values():
+            await lane.idle()
+            task.cancel()
+
+    async def _pulse_forever(self) -> None:
+        assigned: set[TP] = set()
+        while True:
+            consumer = self._consumer()
+            now: set[TP] = set() if consumer is None else set(consumer.assignment())
+            if now != assigned and consumer is not None:
+                mine = sorted(tp.partition for tp in now if tp.topic == self._settings.runs_topic)
+                log.info("%s has partitions %s%s", self._settings.worker_name, mine, _and_catalog(now, self._settings))
+                await self._drop([tp for tp in self._lanes if tp not in now])
+                assigned = now
+            for tp in now:
+                if consumer is not None:
+                    await self._pulse(self._lane(tp, consumer))
+            await self._hint()
+            await asyncio.sleep(_PULSE_S)
+
+    async def _pulse(self, lane: Lane) -> None:
+        try:
+            await lane.pulse()
+        except SystemError_ as error:
+            self._failure = error
+            self._stop.set()
+
+    async def _hint(self) -> None:
+        """Kafka's committed offsets, for lag tools."""
+        consumer = self._consumer()
+        offsets = {tp: lane.next_offset for tp, (lane, _) in self._lanes.items() if lane.next_offset}
+        if consumer is not None and offsets:
+            with contextlib.suppress(Exception):
+                await consumer.commit_hint({tp: offset for tp, offset in offsets.items() if offset is not None})
+
+    def _consumer(self) -> BatchConsumer | None:
+        return None if self._app is None else self._app.consumer
+
+
+def _and_catalog(assigned: set[TP], settings: Settings) -> str:
+    return " and the catalog" if any(tp.topic == settings.catalog_topic for tp in assigned) else ""
+
+
+def _log_plainly(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
