@@ -102,8 +102,6 @@ CONTRACT: Final[dict[EntityName, tuple[Field, ...]]] = {
 REQUIRED: Final = {
     entity: tuple(field.name for field in fields if field.required) for entity, fields in CONTRACT.items()
 }
-KINDS: Final = {entity: {field.name: field.kind for field in fields} for entity, fields in CONTRACT.items()}
-NAMES: Final = {entity: {field.name: field.names for field in fields} for entity, fields in CONTRACT.items()}
 
 REASONS: Final[dict[str, str]] = {
     "no value": "The message has no value (a Kafka tombstone). Send a `delete` instead.",

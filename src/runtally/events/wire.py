@@ -1,12 +1,14 @@
 """From the bytes of a message to a `Change`: the event contract (docs/events.md), enforced.
 
 There are two ways. The common event, a full snapshot of a task run, is decoded straight into its struct. Whatever
-that cannot take goes the general way, which walks the contract's table and finds the words for what is wrong. Both
+that struct refuses goes the general way, which walks the contract's table and finds the words for what is wrong. Both
 give the same change for the same bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
@@ -15,9 +17,9 @@ from msgspec import UNSET, Struct
 from ..core.changes import ENTITIES, TASK_RUN, Action, Change, EntityName
 from ..errors import BadEventError
 from . import prefect
-from .contract import CONTRACT, KINDS, NAMES, REQUIRED, StateType, bad, struct_of
+from .contract import CONTRACT, REQUIRED, Kind, StateType, bad, struct_of
 from .ids import flow_run_identity, identity, uuid_text
-from .times import EPOCH, FINER, LAST_US, MAX_DURATION_US, MICROSECOND, Time, duration_us, micros
+from .times import duration_us, micros
 
 MAX_EVENT_BYTES: Final = 1 << 20
 
@@ -36,18 +38,18 @@ class _TaskRun(Struct, gc=False):
     name: str
     state_type: StateType
     state_name: str
-    state_timestamp: Time
+    state_timestamp: str
     tags: tuple[str, ...] | None = ()
-    expected_start_time: Time | None = None
-    start_time: Time | None = None
-    end_time: Time | None = None
+    expected_start_time: str | None = None
+    start_time: str | None = None
+    end_time: str | None = None
     total_run_time: float | None = None
     child_flow_run_id: str | None = None
 
 
 class _Snapshot(Struct, gc=False, tag_field="entity", tag="task_run"):
     action: Literal["upsert"]
-    occurred: Time
+    occurred: str
     data: _TaskRun
 
 
@@ -61,13 +63,12 @@ class _Envelope(Struct, gc=False):
 
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ACTIONS: Final = ("upsert", "patch", "delete")
-_BACKSLASH: Final = ord("\\")
 _STATE_PARTS: Final = ("state_type", "state_name", "state_timestamp")
 _WHOLE_STATE: Final = (
     "an event that gives a start, end or total run time, or part of a state, has to give state_type, state_name and "
     "state_timestamp"
 )
-_AHEAD: Final = "lies further ahead of the record than clocks may differ"
+_ALL_OF_A_TASK_RUN: Final = TASK_RUN.all_given
 
 # Half the cost of calling `Change`, and this is done for every event.
 _new_change = tuple.__new__
@@ -85,21 +86,56 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
     Accepts the events of docs/events.md and, on the topic of runs, Prefect's own. Raises `BadEventError` with a
     reason of `contract.REASONS` and a detail that names the field.
     """
-    change = _quickly(value)
-    if change is None:
-        read_change = read(value)
-        if isinstance(read_change, Ignored):
-            return read_change
-        change = read_change
+    latest_us = record_us + max_clock_skew_us
+    if value is None or len(value) > MAX_EVENT_BYTES or topic != "runs":
+        return judged(read(value), topic, latest_us)
+    try:
+        event = _snapshot(value)
+    except _NOT_JSON:
+        return judged(read(value), topic, latest_us)
+    data = event.data
+    occurred, state = event.occurred, data.state_timestamp
+    occurred_us = state_us = micros(occurred, "occurred")
+    if state != occurred:
+        state_us = micros(state, "data.state_timestamp")
+    if occurred_us > latest_us or state_us > latest_us:
+        raise _ahead("occurred" if occurred_us > latest_us else "data.state_timestamp")
+    start, end, expected = data.start_time, data.end_time, data.expected_start_time
+    total, flow_run, child = data.total_run_time, data.flow_run_id, data.child_flow_run_id
+    return _new_change(
+        Change,
+        (
+            "task_run",
+            "upsert",
+            identity("task_run", data.id),
+            None if flow_run is None else flow_run_identity(flow_run),
+            occurred_us,
+            _ALL_OF_A_TASK_RUN,
+            (
+                (data.state_type, data.state_name, state_us),
+                None if start is None else micros(start, "data.start_time"),
+                None if end is None else micros(end, "data.end_time"),
+                None if total is None else duration_us(total, "data.total_run_time"),
+                data.name,
+                data.tags or (),
+                None if expected is None else micros(expected, "data.expected_start_time"),
+                None if child is None else flow_run_identity(child),
+            ),
+        ),
+    )
+
+
+def judged(change: Change | Ignored, topic: Topic, latest_us: int) -> Change | Ignored:
+    """The change itself, if it belongs on the topic and no clock in it is past `latest_us`. Raises like `parse`."""
+    if isinstance(change, Ignored):
+        return change
     if ENTITIES[change.entity].topic != topic:
         raise bad("wrong topic", f"a {change.entity} does not belong on the topic of {topic}")
-    latest_us = record_us + max_clock_skew_us
     if change.occurred > latest_us:
-        raise bad("impossible time", f"occurred {_AHEAD}")
-    if change.given & 1 and topic == "runs":
-        state = change.values[0]
-        if state is not None and state[2] > latest_us:
-            raise bad("impossible time", f"state_timestamp {_AHEAD}")
+        raise _ahead("occurred")
+    state = change.values[0] if ENTITIES[change.entity].state_fields else None
+    if state is not None and state[2] > latest_us:
+        raise _ahead("data.state_timestamp")
     return change
 
 
@@ -118,68 +154,6 @@ def read(value: bytes | None) -> Change | Ignored:
     if event.entity is UNSET and isinstance(event.event, str):
         return _from_prefect(value)
     return _own(event)
-
-
-def _quickly(value: bytes | None) -> Change | None:
-    """The change of a clean snapshot of a task run; None for everything that needs a closer look."""
-    if value is None or len(value) > MAX_EVENT_BYTES or FINER.search(value):
-        return None
-    # Escaped digits or dots could hide what FINER looks for.
-    if _BACKSLASH in value and (b"\\u003" in value or b"\\u002" in value):
-        return None
-    try:
-        event = _snapshot(value)
-    except _NOT_JSON:
-        return None
-    data = event.data
-    occurred_us = (event.occurred - EPOCH) // MICROSECOND
-    state_us = occurred_us
-    if data.state_timestamp != event.occurred:
-        state_us = (data.state_timestamp - EPOCH) // MICROSECOND
-        if not 0 <= state_us < LAST_US:
-            return None
-    start_us = end_us = expected_us = total_us = None
-    if data.start_time is not None:
-        start_us = (data.start_time - EPOCH) // MICROSECOND
-        if not 0 <= start_us < LAST_US:
-            return None
-    if data.end_time is not None:
-        end_us = (data.end_time - EPOCH) // MICROSECOND
-        if not 0 <= end_us < LAST_US:
-            return None
-    if data.expected_start_time is not None:
-        expected_us = (data.expected_start_time - EPOCH) // MICROSECOND
-        if not 0 <= expected_us < LAST_US:
-            return None
-    if data.total_run_time is not None:
-        total = data.total_run_time * 1_000_000
-        if not -MAX_DURATION_US <= total <= MAX_DURATION_US:
-            return None
-        total_us = round(total)
-    if not 0 <= occurred_us < LAST_US:
-        return None
-    flow_run, child = data.flow_run_id, data.child_flow_run_id
-    return _new_change(
-        Change,
-        (
-            "task_run",
-            "upsert",
-            identity("task_run", data.id),
-            None if flow_run is None else flow_run_identity(flow_run),
-            occurred_us,
-            TASK_RUN.all_given,
-            (
-                (data.state_type, data.state_name, state_us),
-                start_us,
-                end_us,
-                total_us,
-                data.name,
-                data.tags or (),
-                expected_us,
-                None if child is None else flow_run_identity(child),
-            ),
-        ),
-    )
 
 
 def _own(event: _Envelope) -> Change:
@@ -225,62 +199,84 @@ def _change(name: EntityName, action: Action, occurred_us: int, data: Any, prefi
     if name == "task_run":
         if data.flow_run_id is UNSET:
             raise bad("missing field", f"{prefix}flow_run_id has to be given; null if there is no flow run")
-        flow_run = None if data.flow_run_id is None else identity("flow_run", data.flow_run_id)
+        flow_run = None if data.flow_run_id is None else flow_run_identity(data.flow_run_id)
     own = identity(name, data.id)
     if action == "delete":
         return Change(name, action, own, flow_run, occurred_us, 0, (None,) * len(entity.fields))
-    if action == "upsert":
+    snapshot = action == "upsert"
+    if snapshot:
         for required in REQUIRED[name]:
             if getattr(data, required) in (UNSET, None):
                 raise bad("missing field", f"{prefix}{required} has to be given in an upsert of a {name}")
-    given, values = 0, []
-    for number, field in enumerate(entity.fields):
-        raw = _state(data, action, prefix) if field == "state" else getattr(data, field)
-        if raw is UNSET and action == "upsert":
-            raw = None
-        if raw is not UNSET:
-            given |= 1 << number
-        values.append(None if raw is UNSET else _value(name, field, raw, prefix))
-    if (
-        entity.state_fields
-        and values[:1] == [None]
-        and any(_speaks(getattr(data, field), action) for field in entity.state_fields[1:])
-    ):
-        raise bad("missing field", f"{prefix}state_type: {_WHOLE_STATE}")
+    given, bit = 0, 1
+    values: list[Any] = []
+    if entity.state_fields:
+        state = _state(data, snapshot, prefix)
+        if state is None and any(_speaks(getattr(data, field), snapshot) for field in entity.state_fields[1:]):
+            raise bad("missing field", f"{prefix}state_type: {_WHOLE_STATE}")
+        values.append(state)
+        given, bit = int(snapshot or state is not None), 2
+    plan = _PLANS[name]
+    for (field, kind, named), raw in zip(plan.fields, plan.of(data), strict=True):
+        if raw is UNSET and not snapshot:
+            values.append(None)
+        else:
+            given |= bit
+            values.append(_value(kind, named, None if raw is UNSET else raw, prefix, field))
+        bit <<= 1
     return Change(name, action, own, flow_run, occurred_us, given, tuple(values))
 
 
-def _state(data: Any, action: Action, prefix: str) -> Any:
-    parts = [getattr(data, part) for part in _STATE_PARTS]
-    if not any(_speaks(part, action) for part in parts):
-        return UNSET
+def _state(data: Any, snapshot: bool, prefix: str) -> tuple[str, str, int] | None:
+    parts = (data.state_type, data.state_name, data.state_timestamp)
+    if not any(_speaks(part, snapshot) for part in parts):
+        return None
     for name, part in zip(_STATE_PARTS, parts, strict=True):
-        if part in (UNSET, None):
+        if part is UNSET or part is None:
             raise bad("missing field", f"{prefix}{name}: {_WHOLE_STATE}")
     return (parts[0], parts[1], micros(parts[2], f"{prefix}state_timestamp"))
 
 
-def _speaks(raw: Any, action: Action) -> bool:
+def _speaks(raw: Any, snapshot: bool) -> bool:
     # In a snapshot null says no more than absence does; in a patch it says null.
-    return raw is not UNSET and (action == "patch" or raw is not None)
+    return raw is not UNSET and not (snapshot and raw is None)
 
 
-def _value(entity: EntityName, field: str, raw: Any, prefix: str) -> Any:
-    kind = KINDS[entity].get(field)
+def _value(kind: Kind, named: EntityName | None, raw: Any, prefix: str, field: str) -> Any:
     if raw is None:
         return _NULLS.get(kind)
     if kind == "time":
         return micros(raw, f"{prefix}{field}")
+    if named is not None:
+        return identity(named, raw)
     if kind == "seconds":
         return duration_us(raw, f"{prefix}{field}")
-    if kind == "id":
-        return identity(cast(EntityName, NAMES[entity][field]), raw)
     if kind == "creator":
         return (None if raw.id is None else uuid_text(raw.id), raw.type)
     return raw
 
 
-_NULLS: Final[dict[str | None, Any]] = {"tags": (), "flag": False}
+_NULLS: Final[dict[str, Any]] = {"tags": (), "flag": False}
+
+
+class _Plan(NamedTuple):
+    """The fields of an entity beside its state, in the order of their numbers, and what fetches them all."""
+
+    fields: tuple[tuple[str, Kind, EntityName | None], ...]
+    of: Callable[[Any], tuple[Any, ...]]
+
+
+def _plan(entity: EntityName) -> _Plan:
+    names = [name for name in ENTITIES[entity].fields if name != "state"]
+    told = {field.name: field for field in CONTRACT[entity]}
+    return _Plan(tuple((name, told[name].kind, told[name].names) for name in names), attrgetter(*names))
+
+
+_PLANS: Final = {entity: _plan(entity) for entity in CONTRACT}
+
+
+def _ahead(field: str) -> BadEventError:
+    return bad("impossible time", f"{field} lies further ahead of the Kafka record than clocks may differ")
 
 
 def _one_of(value: Any, known: tuple[str, ...], name: str) -> str:
