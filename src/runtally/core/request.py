@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Literal
 
 from ..errors import BadRequestError
@@ -28,7 +28,7 @@ FIRST_INSTANT_US: Final = -62_135_596_800_000_000
 SECOND_US: Final = 1_000_000
 
 
-class Operator(str, Enum):
+class Operator(StrEnum):
     """How the terms of a filter combine."""
 
     AND = "and_"
