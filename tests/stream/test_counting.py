@@ -1,0 +1,163 @@
+"""Every event is counted once, whoever published it and however the worker ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from confluent_kafka import Producer
+
+from runtally.embedded import ports
+from runtally.embedded.child import Child
+from runtally.settings import Settings
+
+from . import truth
+
+RUNS = 2_000
+Start = Callable[..., Child]
+Make = Callable[..., Settings]
+
+
+@pytest.fixture
+def worker_settings(settings: Make) -> Make:
+    """Settings with few partitions and a metrics port that the test knows."""
+
+    def make(**given: Any) -> Settings:
+        return settings(**{"partitions": 4, "metrics_port": ports.any_free(), **given})
+
+    return make
+
+
+async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
+    broker: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=broker)
+    await truth.create_topics(settings)
+    await truth.publish(settings, truth.estate(RUNS))
+    worker = processes("worker", settings)
+    await truth.until_counted(settings, truth.completed(RUNS))
+    begin = time.monotonic()
+    worker.terminate()
+    await truth.until(lambda: worker.returncode is not None, 10)
+    assert worker.returncode == 0
+    assert time.monotonic() - begin < 3
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("compression", ["gzip", "lz4", "snappy", "zstd"])
+async def test_compressed_batches_are_read(
+    kafka: str, worker_settings: Make, processes: Start, compression: str
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    await truth.publish(settings, truth.estate(200), compression_type=compression)
+    processes("worker", settings)
+    await truth.until_counted(settings, truth.completed(200))
+
+
+@pytest.mark.kafka
+async def test_a_producer_with_librdkafkas_own_partitioner_is_counted_once(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    worker = processes("worker", settings)
+    producer = Producer({"bootstrap.servers": kafka, "acks": "all"})
+    for key, value in truth.estate(RUNS):
+        producer.produce(settings.runs_topic, value=value, key=key)
+        producer.poll(0)
+    producer.flush()
+    await truth.until_counted(settings, truth.completed(RUNS))
+    assert truth.metric(settings, "events_forwarded_total") > 0
+    assert "partitioner=murmur2_random" in worker.tail(40)
+
+
+@pytest.mark.kafka
+async def test_only_committed_transactions_are_counted(kafka: str, worker_settings: Make, processes: Start) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    processes("worker", settings)
+    good, bad = truth.estate(200, seed=1), truth.estate(200, seed=2)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=settings.topic_prefix, acks="all")
+    await producer.start()
+    try:
+        for part in range(0, len(good), 60):
+            for events, keep in ((bad, False), (good, True)):
+                await producer.begin_transaction()
+                await asyncio.gather(
+                    *[
+                        await producer.send(settings.runs_topic, value=value, key=key)
+                        for key, value in events[part : part + 60]
+                    ]
+                )
+                await (producer.commit_transaction() if keep else producer.abort_transaction())
+    finally:
+        await producer.stop()
+    await truth.until_counted(settings, truth.completed(200))
+
+
+@pytest.mark.kafka
+async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    events = truth.estate(20_000)
+    await truth.publish(settings, events)
+    for _ in range(3):
+        before = truth.applied(settings)
+        worker = processes("worker", settings)
+        await truth.until(lambda before=before: truth.applied(settings) > before, 30)  # type: ignore[misc]
+        worker.signal(signal.SIGKILL)
+        worker.stop(1)
+    assert truth.applied(settings) < len(events), "the kills came too late to mean anything"
+    processes("worker", settings)
+    await truth.until_counted(settings, truth.completed(20_000), 60)
+
+
+@pytest.mark.kafka
+async def test_two_workers_share_and_one_takes_over_what_a_killed_one_had(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    other = settings.model_copy(update={"worker_name": "other", "metrics_port": ports.any_free()})
+    await truth.create_topics(settings)
+    first, second = truth.halves(truth.estate(RUNS))
+    processes("worker", settings)
+    doomed = processes("worker", other)
+    await truth.until(lambda: all(truth.health(each).get("ok") for each in (settings, other)), 30)
+    shards = [set(truth.health(each)["shards"]) for each in (settings, other)]
+    assert all(shards)
+    assert not shards[0] & shards[1]
+    assert shards[0] | shards[1] == {"0", "1", "2", "3", "c"}
+    await truth.publish(settings, first)
+    await truth.until(lambda: truth.applied(settings) == len(first), 20)
+    doomed.signal(signal.SIGKILL)
+    doomed.stop(1)
+    await truth.publish(settings, second)
+    await truth.until_counted(settings, truth.completed(RUNS))
+
+
+@pytest.mark.kafka
+async def test_a_worker_that_is_asked_to_end_leaves_the_group_so_that_nobody_waits(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    other = settings.model_copy(update={"worker_name": "other", "metrics_port": ports.any_free()})
+    await truth.create_topics(settings)
+    first, second = truth.halves(truth.estate(RUNS))
+    leaving = processes("worker", settings)
+    processes("worker", other)
+    await truth.until(lambda: all(truth.health(each).get("ok") for each in (settings, other)), 30)
+    await truth.publish(settings, first)
+    leaving.terminate()
+    await truth.publish(settings, second)
+    seconds = await truth.until(lambda: truth.applied(settings) == len(first) + len(second), 20)
+    assert seconds < 4.5, "as long as a session time-out"
+    await truth.until_counted(settings, truth.completed(RUNS))
+    assert leaving.returncode == 0
