@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from .reference import Reference
 from .reference.entities import Row
@@ -29,6 +32,7 @@ from .reference.vectors import (
     at,
     body,
 )
+from .strategies import estates, filters_of, requests, sub_filters
 
 RUN, FLOW_RUN = "0c0ffee0-0000-4000-8000-000000000001", "0c0ffee0-0000-4000-8000-000000000002"
 
@@ -301,3 +305,37 @@ def test_prefects_own_events_are_patches() -> None:
     )
     runs = [row["task_run"]["state_name"] for row in reference.task_runs()]
     assert sorted(set(runs)) == ["Cached", "Completed", "CustomDone", "Failed", "NotReady", "Scheduled", "TimedOut"]
+
+
+# -- the strategies, judged by the reference
+
+
+@settings(max_examples=60, deadline=None)
+@given(estates(), requests(5), st.randoms(use_true_random=False))
+def test_neither_order_nor_repetition_changes_an_answer(
+    events: list[dict[str, Any]], asked: list[tuple[dict[str, Any], int]], dice: Random
+) -> None:
+    once, again = referred(events), referred([*events[::2], *dice.sample(events, len(events))])
+    assert once.task_runs() == again.task_runs()
+    for request, now_us in asked:
+        assert once.history_us(request, now_us) == again.history_us(request, now_us)
+        assert once.count(request) == again.count(request)
+
+
+@settings(max_examples=60, deadline=None)
+@given(estates(latest_us=DT_US))
+def test_an_estate_keeps_to_the_clock_it_is_told(events: list[dict[str, Any]]) -> None:
+    reference = Reference(max_clock_skew_us=0)
+    assert {reference.apply(json.dumps(told), DT_US) for told in events} <= {"applied"}
+
+
+def test_the_filters_reach_every_attribute() -> None:
+    drawn = {
+        (entity, sub, attribute)
+        for seed in range(2000)
+        for entity, filter_ in filters_of(Random(seed)).items()
+        for sub, attributes in (filter_ or {}).items()
+        if isinstance(attributes, dict)
+        for attribute in attributes
+    }
+    assert set(sub_filters()) <= drawn
