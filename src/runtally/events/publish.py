@@ -79,12 +79,14 @@ class Record(NamedTuple):
 class Publisher:
     """A producer with acks=all, idempotent where the broker can: `async with Publisher(settings) as publisher`.
 
-    Raises `ServerLostError` when the broker is away.
+    `transactional`, once entered: the broker knows producer ids, so its log may hold transactions. Raises
+    `ServerLostError` when the broker is away.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self.transactional = False
 
     async def __aenter__(self) -> Self:
         # The embedded broker gives this client no producer id. Then a retry may write an event twice, which
@@ -94,6 +96,7 @@ class Publisher:
             try:
                 with _silenced(_SENDER_LOG):
                     await self._producer.start()
+                self.transactional = idempotent
                 break
             except KafkaError as error:
                 await self._producer.stop()

@@ -165,6 +165,8 @@ class _Worker:
             stream_buffer_maxsize=max(64, 8 * self._partitions),
             stream_wait_empty=False,
         )
+        # A broker without transactions (the embedded one) never moves the last stable offset up to the newest record.
+        app.isolation = "read_committed" if self._publisher.transactional else "read_uncommitted"
         for topic in (settings.runs_topic, settings.catalog_topic):
             channel = app.topic(topic, value_type=bytes, value_serializer="raw", acks=False)
             app.agent(channel, name=f"runtally.{topic}")(self._agent)

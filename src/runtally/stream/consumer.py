@@ -11,10 +11,11 @@ is used here changes). Two things are replaced:
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiokafka
 import faust
@@ -37,12 +38,45 @@ class Fetched:
     records: Sequence[aiokafka.ConsumerRecord[bytes | None, bytes | None]]
 
 
+class Stamped(list[Any]):
+    """Records of one partition, with the run that they belong to and the offset at which the fetch was due."""
+
+    run: int
+    begin: int
+
+
 class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread that aiokafka's consumer lives in; reads only what was committed, and waits less."""
+    """The thread that aiokafka's consumer lives in.
+
+    `runs` and `due` are changed, and records are stamped with them, only in this thread's loop and without
+    awaiting in between: a fetch belongs wholly to the time before a restart or wholly to the time after it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.runs: defaultdict[TP, int] = defaultdict(int)
+        self.due: dict[TP, int] = {}
+
+    async def restart(self, tp: TP, offset: int) -> None:
+        """Seek, and begin a new run. Never awaits."""
+        self.seek(tp, offset)
+        self.runs[tp] += 1
+        self.due[tp] = offset
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Stamped]:
+        records = await super()._fetch_records(*args, **kwargs)
+        return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
+
+    def _stamped(self, tp: TP, records: Sequence[Any]) -> Stamped:
+        stamped = Stamped(records)
+        stamped.run = self.runs[tp]
+        stamped.begin = self.due.get(tp, records[0].offset)
+        self.due[tp] = records[-1].offset + 1
+        return stamped
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"
+        consumer._isolation_level = self.app.isolation
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
 
@@ -50,23 +84,19 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
 class BatchConsumer(Consumer):  # type: ignore[misc]
     """Yields one message per partition and fetch; its value is a `Fetched`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._runs: defaultdict[TP, int] = defaultdict(int)
-        self._due: dict[TP, int] = {}
+    _thread: _Thread
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     def run_of(self, tp: TP) -> int:
         """The number of the partition's current run."""
-        return self._runs[tp]
+        return self._thread.runs[tp]
 
     async def restart_at(self, tp: TP, offset: int) -> None:
         """Go on at `offset` in a new run: what was fetched before is dropped, here and in Faust's bookkeeping."""
-        self._runs[tp] += 1
-        await self._seek(tp, offset)
-        self._due[tp] = offset
+        thread = self._thread
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(thread.restart(tp, offset), thread.thread_loop))
         self._read_offset[tp] = offset or None
         self._committed_offset[tp] = offset or None
         self._acked[tp].clear()
@@ -76,8 +106,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     async def perform_seek(self) -> None:
         """At an assignment: begin new runs; the ledger decides where, as soon as it has been read."""
         for tp in self.assignment():
-            self._runs[tp] += 1
-            self._due.pop(tp, None)
+            self._thread.runs[tp] += 1
         await super().perform_seek()
 
     async def commit_hint(self, offsets: dict[TP, int]) -> None:
@@ -86,26 +115,18 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """As Faust's, with one message a partition; stops where Faust's would stop."""
-        runs = dict(self._runs)
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None or self.should_stop:
             return
-        fetches = [self._fetched(tp, runs.get(tp, 0), batch) for tp, batch in records.items() if batch]
         if not self.flow_active:
             await self.perform_seek()
             return
-        for fetched in fetches:
-            tp = fetched.tp
+        for tp, batch in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if active is None or tp in active or tp in self._buffered_partitions:
-                yield tp, self._as_message(fetched)
-
-    def _fetched(self, tp: TP, run: int, records: Sequence[Any]) -> Fetched:
-        begin = self._due.get(tp, records[0].offset)
-        self._due[tp] = records[-1].offset + 1
-        return Fetched(tp, run, begin, records)
+                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch))
 
     def _as_message(self, fetched: Fetched) -> ConsumerMessage:
         tp, last = fetched.tp, fetched.records[-1]
@@ -131,7 +152,9 @@ class BatchTransport(Transport):  # type: ignore[misc]
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
-    """A Faust app that consumes batches."""
+    """A Faust app that consumes batches. `isolation`: what to read of a log that holds transactions."""
+
+    isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)

@@ -84,7 +84,6 @@ class Log:
                 bootstrap_servers=self._settings.kafka,
                 enable_auto_commit=False,
                 auto_offset_reset="none",
-                isolation_level="read_committed",
                 fetch_max_wait_ms=100,
             )
             try:
