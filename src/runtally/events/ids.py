@@ -14,7 +14,7 @@ from .contract import bad
 MAX_ID_BYTES: Final = 250
 _HYPHENATED: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SPELLING: Final = re.compile(
-    rf"(?:urn:uuid:)?(?:{_HYPHENATED}|[0-9a-f]{{32}})|\{{{_HYPHENATED}\}}", re.IGNORECASE | re.ASCII
+    rf"(?:urn:uuid:)?{_HYPHENATED}|[0-9a-f]{{32}}|\{{{_HYPHENATED}\}}", re.IGNORECASE | re.ASCII
 )
 _NAMESPACES: Final = {name: uuid.uuid5(uuid.NAMESPACE_URL, f"runtally:{name}") for name in ENTITIES}
 

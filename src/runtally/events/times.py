@@ -17,9 +17,10 @@ LAST_US: Final = 7_258_118_400_000_000
 _MAX_DURATION_US: Final = 100 * 31_557_600 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_OF_DAY: Final = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _RFC_3339: Final = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<minute>\d\d:\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d+))?"
-    r"(?P<offset>[Zz]|[+-]\d\d:\d\d)",
+    rf"(?P<date>\d{{4}}-\d\d-\d\d)[Tt ](?P<minute>{_OF_DAY}):(?P<second>[0-5]\d)(?:\.(?P<fraction>\d+))?"
+    rf"(?P<offset>[Zz]|[+-]{_OF_DAY})",
     re.ASCII,
 )
 

@@ -90,6 +90,8 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
     if value is None or len(value) > MAX_EVENT_BYTES or topic != "runs":
         return judged(read(value), topic, latest_us)
     try:
+        # msgspec does not look into the texts of keys that it skips.
+        value.isascii() or value.decode()
         event = _snapshot(value)
     except _NOT_JSON:
         return judged(read(value), topic, latest_us)
@@ -146,6 +148,7 @@ def read(value: bytes | None) -> Change | Ignored:
     if len(value) > MAX_EVENT_BYTES:
         raise bad("over 1 MiB", f"the message has {len(value)} bytes")
     try:
+        value.decode()
         event = _envelope(value)
     except msgspec.ValidationError:
         raise bad("wrong type", "an event is a JSON object") from None
