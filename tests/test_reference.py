@@ -252,6 +252,7 @@ def test_ids_are_uuids_in_any_spelling_or_texts_of_their_entity() -> None:
         b"[]",
         b"{",
         b'{"entity": NaN}',
+        json.dumps(event(entity="flow", id="a", name="n", unknown="\ud800")),
         "\ud800",
         b" " * (1 << 20) + b"{}",
         {},

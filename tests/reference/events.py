@@ -140,6 +140,8 @@ def _decode(raw: bytes | str) -> dict[str, Any]:
         raise BadEventError("not JSON") from None
     if not isinstance(event, dict):
         raise BadEventError("not an object")
+    if b"\\ud" in raw.lower():
+        _utf8(json.dumps(event, ensure_ascii=False))
     return event
 
 
