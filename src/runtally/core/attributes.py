@@ -77,6 +77,7 @@ RULES: Final[dict[Test, Rule]] = {
     Test.TAGS_ANY: Rule("holds at least one tag of the list", "–", "matches nothing"),
     Test.TAGS_EMPTY: Rule("true: has no tags; false: has some", "–", "–"),
 }
+NO_RULE: Final = Rule("is checked and ignored", "–", "–")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,10 @@ class Attribute:
     @property
     def description(self) -> str:
         """What the attribute asks, as a sentence."""
-        if self.test is None:
-            return self.note
-        said = RULES[self.test]
-        words = [said.words[0].upper() + said.words[1:] + "." if not self.inverted else "", self.note]
-        if said.on_empty != "–":
-            words.append(f"Empty: {said.on_empty}.")
+        rule = RULES[self.test] if self.test else NO_RULE
+        words = ["" if self.inverted else f"{rule.words[0].upper()}{rule.words[1:]}.", self.note]
+        if rule.on_empty != "–":
+            words.append(f"Empty: {rule.on_empty}.")
         return " ".join(word for word in words if word)
 
     def restricts(self, value: Value) -> bool:

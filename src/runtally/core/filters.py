@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .attributes import RULES, Attribute, By, FilterRow, Kind, SubFilterRow, Test
+from .attributes import NO_RULE, RULES, Attribute, By, FilterRow, Kind, SubFilterRow, Test
 from .changes import STATE_TYPES
 from .request import FilterName
 
@@ -245,9 +245,9 @@ DEPLOYMENTS: Final = FilterRow(
         ),
         SubFilterRow(
             "concurrency_limit",
-            "Checked and then ignored, as in Prefect.",
+            "Checked and then ignored, as in Prefect; not even a term of the operator.",
             tuple(
-                Attribute(path, kind, None, (), By.NOTHING, "Checked and ignored.")
+                Attribute(path, kind, None, (), By.NOTHING)
                 for path, kind in (("ge_", Kind.INT), ("le_", Kind.INT), ("is_null_", Kind.BOOL))
             ),
         ),
@@ -257,18 +257,23 @@ FILTERS: Final[dict[FilterName, FilterRow]] = {row.name: row for row in (FLOWS, 
 
 
 def markdown() -> str:
-    """The table as docs/filters.md shows it."""
+    """The table as docs/filters.md shows it: a row for each sub-filter, and below it one for each attribute."""
     lines: list[str] = []
     for row in FILTERS.values():
         lines += [f"### `{row.name}`", "", row.subject, ""]
-        lines += ["| filter | value | meaning | NULL | answered by |", "| --- | --- | --- | --- | --- |"]
+        lines += ["| filter | value | holds when it | NULL | empty | answered by |"]
+        lines += ["| --- | --- | --- | --- | --- | --- |"]
         for part in row.parts:
-            for attribute in part.attributes:
-                null = RULES[attribute.test].on_null if attribute.test else "–"
-                path = f"`{part.name}.{attribute.path}`" + (" (op)" if part.operator else "")
-                meaning = f"{part.subject} {attribute.description}"
-                cells = (path, attribute.kind.value, meaning, null, attribute.by.value)
-                lines.append("| " + " | ".join(cells) + " |")
+            name = f"**`{part.name}`**" + (" (op)" if part.operator else "")
+            lines.append(f"| {name} | | *{part.subject}* | | | |")
+            lines += [_line(f"`{part.name}.{attribute.path}`", attribute) for attribute in part.attributes]
         lines.append("")
     lines.append("State types: " + ", ".join(f"`{name}`" for name in STATE_TYPES) + ".")
     return "\n".join(lines)
+
+
+def _line(path: str, attribute: Attribute) -> str:
+    rule = RULES[attribute.test] if attribute.test else NO_RULE
+    meaning = attribute.note if attribute.inverted else f"{rule.words}. {attribute.note}".strip(". ")
+    cells = (path, attribute.kind.value, meaning, rule.on_null, rule.on_empty, attribute.by.value)
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,62 @@
+"""Answers as bytes and headers.
+
+Seconds are written from integer µs, so they are exact however large a sum is: always with a fraction part, at
+most six digits of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from ..core.combine import Entry
+from ..core.request import SECOND_US
+from ..core.time import text_of
+from .service import HistoryAnswer, Stand
+
+AT: Final = "X-Runtally-At"
+EXACT: Final = "X-Runtally-Exact"
+HEADERS: Final = (AT, EXACT)
+"""The headers of an answer, for browsers that have to be told what they may read."""
+
+
+def seconds(duration_us: int) -> str:
+    """A duration that is not negative as a JSON number of seconds."""
+    whole, fraction = divmod(duration_us, SECOND_US)
+    return f"{whole}.{fraction:06d}".rstrip("0") + ("" if fraction else "0")
+
+
+def encode_history(answer: HistoryAnswer) -> bytes:
+    """The body of a history answer; keys stand in Prefect's order."""
+    names: dict[str, str] = {}
+    bins = answer.bins
+    edges = [text_of(bins.start + k * bins.width) for k in range(bins.count + 1)]
+    parts = [
+        f'{{"interval_start":"{edges[k]}","interval_end":"{edges[k + 1]}",'
+        f'"states":[{",".join([_entry(entry, names) for entry in entries])}]}}'
+        for k, entries in enumerate(answer.entries)
+    ]
+    return f"[{','.join(parts)}]".encode()
+
+
+def _entry(entry: Entry, names: dict[str, str]) -> str:
+    state_type, state_name = entry.state
+    name = names.get(state_name)
+    if name is None:
+        name = names[state_name] = json.dumps(state_name)
+    return (
+        f'{{"state_type":"{state_type}","state_name":{name},"count_runs":{entry.count},'
+        f'"sum_estimated_run_time":{seconds(entry.run_time_us)},'
+        f'"sum_estimated_lateness":{seconds(entry.lateness_us)}}}'
+    )
+
+
+def stand_headers(stand: Stand) -> dict[str, str]:
+    """Of which state of the log an answer is true, the catalog first, and whether it is exact."""
+    shards = sorted(stand.ledger, key=lambda shard: (shard.isdecimal(), int(shard) if shard.isdecimal() else 0))
+    ledger = ",".join(f"{shard}:{stand.ledger[shard]}" for shard in shards)
+    headers = {AT: f"now={text_of(stand.now_us)}; ledger={ledger}"}
+    if not stand.exact:
+        frozen = "" if stand.frozen_before_us is None else f"; frozen before {text_of(stand.frozen_before_us)}"
+        headers[EXACT] = f"false{frozen}"
+    return headers

@@ -1,0 +1,92 @@
+"""The routes: Prefect's own paths as Prefect has them, ours under /runtally/api."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import NotReadyError
+from ..settings import Settings
+from .body import read_body, validated
+from .encode import encode_history, stand_headers
+from .errors import json_response
+from .events import MAX_EVENTS_BYTES, Intake
+from .models import CountBody, HistoryBody, filters_of, history_request
+from .schema import COUNT, EVENTS, HEALTH, HISTORY, OUR_VERSION, READY, VERSION
+from .service import HistoryService
+from .versions import API_VERSION, check_api_version
+
+PREFECT_PREFIXES: Final = ("/api", "")
+"""Where Prefect mounts its API, and where a caller that has stripped the prefix finds it."""
+READY_RETRY_S: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the routes work with; `clock` gives µs since the epoch."""
+
+    settings: Settings
+    clock: Callable[[], int]
+    history: HistoryService
+    intake: Intake
+
+
+def router(context: Context) -> APIRouter:
+    """All routes, bound to a context."""
+    routes = APIRouter()
+
+    async def history(request: Request) -> Response:
+        check_api_version(request)
+        body = await validated(request, HistoryBody, context.settings.max_body)
+        answer = await context.history.history(history_request(body), context.clock())
+        return Response(encode_history(answer), headers=stand_headers(answer.stand), media_type="application/json")
+
+    async def count(request: Request) -> Response:
+        check_api_version(request)
+        body = await validated(request, CountBody, context.settings.max_body)
+        answer = await context.history.count(filters_of(body), context.clock())
+        return json_response(answer.count, headers=stand_headers(answer.stand))
+
+    async def health() -> Response:
+        return json_response(True)
+
+    async def ready() -> Response:
+        try:
+            await context.history.ready()
+        except NotReadyError as error:
+            return json_response({"message": str(error)}, 503, {"Retry-After": str(READY_RETRY_S)})
+        return json_response({"message": "OK"})
+
+    async def api_version() -> Response:
+        return json_response(API_VERSION)
+
+    async def our_version() -> Response:
+        return json_response({"version": version("runtally"), "api_version": API_VERSION})
+
+    async def events(request: Request) -> Response:
+        body = await read_body(request, MAX_EVENTS_BYTES)
+        accepted, ignored = await context.intake.accept(body)
+        return json_response({"accepted": accepted, "ignored": ignored}, 202)
+
+    def add(
+        path: str, endpoint: Callable[..., Any], method: str, operation: dict[str, Any], *, shown: bool = True
+    ) -> None:
+        name = endpoint.__name__
+        routes.add_api_route(path, endpoint, methods=[method], name=name, include_in_schema=shown, **operation)
+
+    for prefix in PREFECT_PREFIXES:
+        shown = bool(prefix)
+        add(f"{prefix}/task_runs/history", history, "POST", HISTORY, shown=shown)
+        add(f"{prefix}/task_runs/count", count, "POST", COUNT, shown=shown)
+    add("/api/health", health, "GET", HEALTH)
+    add("/api/ready", ready, "GET", READY)
+    add("/api/version", api_version, "GET", VERSION)
+    add("/runtally/api/version", our_version, "GET", OUR_VERSION)
+    add("/runtally/api/events", events, "POST", EVENTS)
+    return routes
