@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -25,6 +26,19 @@ _redis = functools.cache(found.redis)
 
 SettingsFactory = Callable[..., Settings]
 Starter = Callable[..., Child]
+
+
+LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
+"""Whether properties run with all of their cases; otherwise with a twentieth."""
+
+
+def examples(count: int) -> Callable[[Any], Any]:
+    """So many cases of a property in a long run, a twentieth of them in an ordinary one."""
+    return hypothesis.settings(
+        max_examples=count if LONG else max(1, count // 20),
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
 
 
 def pytest_report_header() -> list[str]:
