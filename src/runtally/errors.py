@@ -40,12 +40,17 @@ class SettingError(UserError):
 
 
 class BadEventError(UserError):
-    """An event that breaks the contract; `reason` is one short phrase, stable enough to group by."""
+    """An event that breaks the contract; `reason` is one short phrase, stable enough to group by.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+    `index`: which event of a request it is, counted from 0; None when it came by itself or no event could be told.
+    """
+
+    def __init__(self, reason: str, detail: str = "", index: int | None = None) -> None:
+        text = f"{reason}: {detail}" if detail else reason
+        super().__init__(text if index is None else f"event {index}: {text}")
         self.reason = reason
         self.detail = detail
+        self.index = index
 
 
 class BadRequestError(UserError):

@@ -8,19 +8,28 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    UnknownError,
+    UnknownTopicOrPartitionError,
+)
 
 from ..core.changes import ENTITIES
 from ..errors import BadEventError, ServerLostError
 from ..settings import Settings
+from .contract import bad
 from .partition import key_of
-from .wire import MAX_EVENT_BYTES, Ignored, parse
+from .wire import MAX_EVENT_BYTES, Ignored, parse_any
 
-_IN_FLIGHT = 5_000
-_SENDER_LOG = "aiokafka.producer.sender"
+_IN_FLIGHT: Final = 5_000
+_SENDER_LOG: Final = "aiokafka.producer.sender"
+_ENVELOPE_BYTES: Final = 1024
+"""More than the headers of a batch and a record, and a key."""
 
 
 class Message(NamedTuple):
@@ -36,21 +45,14 @@ def checked(value: bytes, settings: Settings, now_us: int | None = None) -> Mess
 
     Raises `BadEventError`.
     """
-    moment = time.time_ns() // 1000 if now_us is None else now_us
-    skew = settings.max_clock_skew
-    topic: Literal["runs", "catalog"]
-    try:
-        topic = "runs"
-        change = parse(value, topic=topic, record_us=moment, max_clock_skew_us=skew)
-    except BadEventError as error:
-        if error.reason != "wrong topic":
-            raise
-        topic = "catalog"
-        change = parse(value, topic=topic, record_us=moment, max_clock_skew_us=skew)
+    if len(value) > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
+        raise bad("over 1 MiB", f"the event has {len(value)} bytes, and Kafka wraps it into some more")
+    latest_us = (time.time_ns() // 1000 if now_us is None else now_us) + settings.max_clock_skew
+    change = parse_any(value, latest_us)
     if isinstance(change, Ignored):
         return change
-    assert ENTITIES[change.entity].topic == topic
-    return Message(settings.runs_topic if topic == "runs" else settings.catalog_topic, key_of(change), value)
+    topic = settings.runs_topic if ENTITIES[change.entity].topic == "runs" else settings.catalog_topic
+    return Message(topic, key_of(change), value)
 
 
 @contextmanager
@@ -124,13 +126,15 @@ class Publisher:
         """Send all and wait until the broker has every one; how many there were."""
         count = 0
         waiting: list[asyncio.Future[object]] = []
-        for topic, key, value in messages:
-            waiting.append(await self._send(topic, key, value))
-            count += 1
-            if len(waiting) >= _IN_FLIGHT:
-                await self._wait(waiting)
-                waiting = []
-        await self._wait(waiting)
+        try:
+            for topic, key, value in messages:
+                waiting.append(await self._send(topic, key, value))
+                count += 1
+                if len(waiting) >= _IN_FLIGHT:
+                    sent, waiting = waiting, []
+                    await self._wait(sent)
+        finally:
+            await self._wait(waiting)
         return count
 
     async def forward(self, records: Iterable[Record]) -> None:
@@ -149,7 +153,7 @@ class Publisher:
                 for record in records
             ]
         except KafkaError as error:
-            raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from error
+            raise self._lost(error) from error
         await self._wait(waiting)
 
     async def _send(self, topic: str, key: bytes, value: bytes) -> asyncio.Future[object]:
@@ -159,11 +163,20 @@ class Publisher:
         except MessageSizeTooLargeError:
             raise BadEventError("over 1 MiB", f"the message has {len(value)} bytes") from None
         except KafkaError as error:
-            raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from error
+            raise self._lost(error) from error
         return future
 
     async def _wait(self, waiting: list[asyncio.Future[object]]) -> None:
-        try:
-            await asyncio.gather(*waiting)
-        except KafkaError as error:
-            raise ServerLostError(f"Kafka at {self._settings.kafka} did not take the events: {error}") from error
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(result, MessageSizeTooLargeError):
+                raise BadEventError("over 1 MiB", "the broker refuses a message of this size")
+            if isinstance(result, KafkaError):
+                raise self._lost(result) from result
+            if isinstance(result, BaseException):
+                raise result
+
+    def _lost(self, error: KafkaError) -> ServerLostError:
+        words = f"Kafka at {self._settings.kafka} did not take an event: {error}"
+        if isinstance(error, KafkaTimeoutError | UnknownTopicOrPartitionError):
+            words += ". Is the broker up, and do the topics exist (`runtally topics create`)?"
+        return ServerLostError(words)

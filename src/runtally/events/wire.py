@@ -88,13 +88,13 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
     """
     latest_us = record_us + max_clock_skew_us
     if value is None or len(value) > MAX_EVENT_BYTES or topic != "runs":
-        return judged(read(value), topic, latest_us)
+        return _general(value, topic, latest_us)
     try:
         # msgspec does not look into the texts of keys that it skips.
         value.isascii() or value.decode()
         event = _snapshot(value)
     except _NOT_JSON:
-        return judged(read(value), topic, latest_us)
+        return _general(value, topic, latest_us)
     data = event.data
     occurred, state = event.occurred, data.state_timestamp
     occurred_us = state_us = micros(occurred, "occurred")
@@ -127,18 +127,10 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
     )
 
 
-def judged(change: Change | Ignored, topic: Topic, latest_us: int) -> Change | Ignored:
-    """The change itself, if it belongs on the topic and no clock in it is past `latest_us`. Raises like `parse`."""
-    if isinstance(change, Ignored):
-        return change
-    if ENTITIES[change.entity].topic != topic:
-        raise bad("wrong topic", f"a {change.entity} does not belong on the topic of {topic}")
-    if change.occurred > latest_us:
-        raise _ahead("occurred")
-    state = change.values[0] if ENTITIES[change.entity].state_fields else None
-    if state is not None and state[2] > latest_us:
-        raise _ahead("data.state_timestamp")
-    return change
+def parse_any(value: bytes | None, latest_us: int) -> Change | Ignored:
+    """The same for an event that has no record yet: on whatever topic it belongs, no clock past `latest_us`."""
+    change = read(value)
+    return change if isinstance(change, Ignored) else _timely(change, latest_us)
 
 
 def read(value: bytes | None) -> Change | Ignored:
@@ -157,6 +149,24 @@ def read(value: bytes | None) -> Change | Ignored:
     if event.entity is UNSET and isinstance(event.event, str):
         return _from_prefect(value)
     return _own(event)
+
+
+def _general(value: bytes | None, topic: Topic, latest_us: int) -> Change | Ignored:
+    change = read(value)
+    if isinstance(change, Ignored):
+        return change
+    if ENTITIES[change.entity].topic != topic:
+        raise bad("wrong topic", f"a {change.entity} does not belong on the topic of {topic}")
+    return _timely(change, latest_us)
+
+
+def _timely(change: Change, latest_us: int) -> Change:
+    if change.occurred > latest_us:
+        raise _ahead("occurred")
+    state = change.values[0] if ENTITIES[change.entity].state_fields else None
+    if state is not None and state[2] > latest_us:
+        raise _ahead("data.state_timestamp")
+    return change
 
 
 def _own(event: _Envelope) -> Change:
