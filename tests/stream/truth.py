@@ -9,12 +9,15 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis import Redis
 
 from runtally.core.cells import CELL
@@ -63,18 +66,61 @@ def estate(runs: int, *, seed: int = 0, padding: int = 0) -> list[Event]:
     return events
 
 
-async def publish(settings: Settings, events: Iterable[Event], **options: Any) -> None:
+async def publish(
+    settings: Settings, events: Iterable[Event], *, timestamp_ms: int | None = None, **options: Any
+) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, **{"acks": "all", "linger_ms": 5, **options})
     await producer.start()
     try:
-        waiting = [await producer.send(settings.runs_topic, value=value, key=key) for key, value in events]
+        waiting = [
+            await producer.send(settings.runs_topic, value=value, key=key, timestamp_ms=timestamp_ms)
+            for key, value in events
+        ]
         await asyncio.gather(*waiting)
     finally:
         await producer.stop()
 
 
-async def create_topics(settings: Settings) -> None:
+async def create_topics(settings: Settings, *, timestamps: str = "") -> None:
     await topics.create(settings)
+    if timestamps:
+        async with _admin(settings) as admin:
+            change = {"message.timestamp.type": timestamps, "message.timestamp.after.max.ms": "86400000"}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.runs_topic, change)])
+
+
+async def add_partitions(settings: Settings, count: int) -> None:
+    async with _admin(settings) as admin:
+        await admin.create_partitions({settings.runs_topic: NewPartitions(total_count=count)})
+
+
+async def cut_log(settings: Settings, partition: int) -> None:
+    """Delete every record of a partition of runs, as a retention that is too short would."""
+    tp = TopicPartition(settings.runs_topic, partition)
+    async with _admin(settings) as admin:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=-1)})
+
+
+async def dead_letters(settings: Settings, count: int) -> list[Any]:
+    consumer = AIOKafkaConsumer(
+        settings.dead_letters_topic, bootstrap_servers=settings.kafka, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(15):
+            return [await consumer.getone() for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
 
 
 def ledger(redis: Redis, settings: Settings, shard: str) -> Ledger | None:
@@ -87,6 +133,13 @@ def applied(settings: Settings) -> int:
     with Redis.from_url(settings.redis_url) as redis:
         found = [ledger(redis, settings, str(shard)) for shard in range(settings.partitions)]
     return sum(each.next for each in found if each is not None)
+
+
+def watermark(settings: Settings) -> int:
+    """The newest record timestamp that any shard of runs has applied, µs."""
+    with Redis.from_url(settings.redis_url) as redis:
+        found = [ledger(redis, settings, str(shard)) for shard in range(settings.partitions)]
+    return max(each.watermark for each in found if each is not None)
 
 
 def counts(settings: Settings) -> Counter[str]:
@@ -132,7 +185,7 @@ async def until_counted(settings: Settings, expected: Counter[str], timeout_s: f
     def agree() -> bool:
         try:
             seen[:] = [counts(settings)]
-        except AssertionError:  # read in the middle of a commit
+        except (AssertionError, IndexError):  # read in the middle of a commit
             return False
         return seen[0] == expected
 
@@ -141,7 +194,7 @@ async def until_counted(settings: Settings, expected: Counter[str], timeout_s: f
     except AssertionError:
         raise AssertionError(f"{seen} instead of {expected}; {applied(settings)} records passed") from None
     await asyncio.sleep(0.3)
-    assert counts(settings) == expected
+    assert counts(settings) == expected, "counted again"
 
 
 def get(url: str) -> tuple[int, bytes]:
@@ -161,6 +214,11 @@ def health(settings: Settings) -> dict[str, Any]:
     body = get(f"http://127.0.0.1:{settings.metrics_port}/health")[1]
     found: dict[str, Any] = json.loads(body) if body else {}
     return found
+
+
+def states(settings: Settings) -> dict[str, str]:
+    """State by shard, as the worker's health tells."""
+    return {name: shard["state"] for name, shard in health(settings).get("shards", {}).items()}
 
 
 def metric(settings: Settings, name: str) -> float:

@@ -1,0 +1,156 @@
+"""Servers that are away, full, emptied or misconfigured: wait, say it once, lose nothing; or stop and say why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from runtally.embedded.child import Child
+from runtally.embedded.valkey import Valkey
+from runtally.settings import Settings
+
+from ..servers.jars import JarKafka
+from . import truth
+
+RUNS = 1_000
+Start = Callable[..., Child]
+Make = Callable[..., Settings]
+
+
+def said(worker: Child, *words: str) -> int:
+    """How many lines of the log hold all of these words."""
+    return sum(all(word.lower() in line.lower() for word in words) for line in worker.tail(1000).splitlines())
+
+
+@pytest.mark.kafka
+async def test_redis_may_come_late_and_go_away_in_mid_stream(
+    kafka: str, own_valkey: Valkey, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka, redis_url=own_valkey.url)
+    await truth.create_topics(settings)
+    first, second = truth.halves(truth.estate(RUNS))
+    await truth.publish(settings, first)
+    worker = processes("worker", settings)
+    await truth.until(lambda: said(worker, "waiting for redis") == 1, 10)
+    assert truth.health(settings)["ok"] is False
+    own_valkey.start()
+    await truth.until(lambda: truth.applied(settings) == len(first), 20)
+    own_valkey.stop()
+    await truth.until(lambda: truth.health(settings).get("ok") is False, 10)
+    await truth.publish(settings, second)
+    await asyncio.sleep(3)
+    own_valkey.start()
+    await truth.until_counted(settings, truth.completed(RUNS))
+    assert worker.returncode is None
+    await truth.until(lambda: truth.health(settings)["ok"], 10)
+
+
+@pytest.mark.kafka
+async def test_a_full_redis_is_waited_for_and_health_says_it(
+    kafka: str, own_valkey: Valkey, worker_settings: Make, processes: Start
+) -> None:
+    own_valkey.start()
+    settings = worker_settings(kafka=kafka, redis_url=own_valkey.url)
+    await truth.create_topics(settings)
+    processes("worker", settings)
+    await truth.until(lambda: truth.health(settings).get("ok") is True, 20)
+    with Redis.from_url(own_valkey.url) as redis:
+        redis.config_set("maxmemory", "1mb")
+        await truth.publish(settings, truth.estate(RUNS))
+        await truth.until(lambda: "full" in str(truth.health(settings)), 10)
+        await asyncio.sleep(2)
+        redis.config_set("maxmemory", "0")
+    await truth.until_counted(settings, truth.completed(RUNS))
+
+
+@pytest.mark.kafka
+async def test_kafka_may_come_late_and_go_away_in_mid_stream(
+    own_kafka: JarKafka, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=own_kafka.address)
+    worker = processes("worker", settings)
+    await truth.until(lambda: said(worker, "kafka", "away") == 1, 15)
+    own_kafka.start()
+    await truth.until(lambda: said(worker, "runtally topics create") == 1, 15)
+    await truth.create_topics(settings)
+    first, second = truth.halves(truth.estate(RUNS))
+    await truth.publish(settings, first)
+    await truth.until(lambda: truth.applied(settings) == len(first), 30)
+    own_kafka.stop()
+    await asyncio.sleep(12)
+    assert worker.returncode is None, "the worker ended"
+    own_kafka.start()
+    await truth.publish(settings, second)
+    await truth.until_counted(settings, truth.completed(RUNS), 60)
+    assert said(worker, "error") + said(worker, "warning") < 25, "a line a second is not saying it once"
+
+
+@pytest.mark.kafka
+async def test_an_emptied_redis_is_filled_again_from_the_log(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    await truth.publish(settings, truth.estate(RUNS))
+    processes("worker", settings)
+    await truth.until_counted(settings, truth.completed(RUNS))
+    with Redis.from_url(settings.redis_url) as redis:
+        redis.flushall()
+    await truth.until_counted(settings, truth.completed(RUNS), 15)
+
+
+@pytest.mark.kafka
+async def test_a_log_that_lost_what_is_next_stops_its_shard_and_no_other(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    events = truth.estate(RUNS)
+    worker = processes("worker", settings)
+    await truth.publish(settings, events)
+    await truth.until_counted(settings, truth.completed(RUNS))
+    worker.stop()
+    more = truth.estate(RUNS, seed=1)
+    await truth.publish(settings, more)
+    await truth.cut_log(settings, partition=0)
+    worker = processes("worker", settings)
+    await truth.until(lambda: truth.states(settings).get("0") == "stopped", 20)
+    await truth.until(lambda: {truth.states(settings)[name] for name in "123c"} == {"live"}, 20)
+    assert said(worker, "shard 0", "retention") == 1
+    assert worker.returncode is None
+
+
+@pytest.mark.kafka
+async def test_another_partition_count_stops_the_worker_with_the_way_out(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
+    settings = worker_settings(kafka=kafka)
+    await truth.create_topics(settings)
+    worker = processes("worker", settings)
+    await truth.until(lambda: truth.health(settings).get("ok") is True, 20)
+    worker.stop()
+    await truth.add_partitions(settings, 6)
+    worker = processes("worker", settings)
+    await truth.until(lambda: worker.returncode is not None, 20)
+    assert worker.returncode == 1
+    assert said(worker, "6 partitions", "RUNTALLY_REDIS_PREFIX")
+    assert "Traceback" not in worker.tail(100)
+
+
+@pytest.mark.kafka
+async def test_a_worker_without_a_partition_is_well(kafka: str, worker_settings: Make, processes: Start) -> None:
+    settings = worker_settings(kafka=kafka, partitions=1)
+    await truth.create_topics(settings)
+    all_settings = [settings, worker_settings(**_same(settings)), worker_settings(**_same(settings))]
+    for each in all_settings:
+        processes("worker", each)
+    await truth.until(lambda: all(truth.health(each).get("ok") for each in all_settings), 25)
+    assert sum(len(truth.health(each)["shards"]) for each in all_settings) == 2
+
+
+def _same(settings: Settings) -> dict[str, object]:
+    names = ("kafka", "redis_url", "topic_prefix", "group_id", "redis_prefix", "partitions")
+    return {name: getattr(settings, name) for name in names}
