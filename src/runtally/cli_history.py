@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,6 +18,7 @@ from .settings import NEVER_US, Settings, parse_duration_us
 
 if TYPE_CHECKING:
     import httpx
+    from rich.table import Table
 
 _WIDTHS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 604_800)
 _ROWS: Final = 24
@@ -35,8 +37,12 @@ _STYLES: Final = {
 }
 """The order of the columns, too."""
 
+_WIDE: Final = 1000
+
 Bin = dict[str, Any]
 """One element of the answer, as JSON."""
+State = tuple[str, str]
+"""State type and name."""
 
 
 def history(
@@ -85,7 +91,10 @@ def _print(bins: list[Bin], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(bins, indent=2))
     else:
-        Console().print(table(bins))
+        console = Console()
+        # Into a file or a pipe: as wide as it is.
+        width = console.width if console.is_terminal else _WIDE
+        Console(width=width).print(table(bins, width))
 
 
 def _watch(client: httpx.Client, body: dict[str, Any]) -> None:
@@ -97,39 +106,80 @@ def _watch(client: httpx.Client, body: dict[str, Any]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             try:
-                live.update(table(_ask(client, body), most_rows=max(1, console.height - 6)), refresh=True)
+                shown = table(_ask(client, body), console.width, most_rows=max(1, console.height - 6))
+                live.update(shown, refresh=True)
             except SystemError_ as error:
                 live.update(Text(str(error)), refresh=True)
             time.sleep(_WATCH_S)
 
 
-def table(bins: Sequence[Bin], most_rows: int | None = None) -> Any:
-    """A rich table: a row per bin (the newest `most_rows`), a column per state, and the totals of all bins."""
+def table(bins: Sequence[Bin], width: int, most_rows: int | None = None) -> Table:
+    """A row per bin (the newest `most_rows`), the totals of all bins, and a column per state, the rarest of them as one
+    where the table would be wider than `width` characters."""
+    totals = Counter[State]()
+    for each in bins:
+        totals.update(_counts(each))
+    by_count = [state for state, _ in totals.most_common()]
+    for shown in range(len(by_count), -1, -1):
+        made = _table(bins, by_count[:shown], most_rows)
+        if sum(column_width + 2 for column_width in _widths(made)) < width:
+            break
+    return made
+
+
+def _table(bins: Sequence[Bin], states: list[State], most_rows: int | None) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     order = list(_STYLES)
-    states = sorted(
-        {(state["state_type"], state["state_name"]) for each in bins for state in each["states"]},
-        key=lambda state: (order.index(state[0]), state[1]),
+    states = sorted(states, key=lambda state: (order.index(state[0]), state[1]))
+    all_states = {state for each in bins for state in _counts(each)}
+    rest = len(all_states) > len(states)
+    rows = [_row(each, states, rest) for each in bins]
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_footer=True,
+        header_style="bold",
+        footer_style="bold",
     )
-    shown = Table(show_footer=True, header_style="bold", footer_style="bold")
-    shown.add_column("from", footer="all")
-    for state_type, name in states:
-        total = sum(_count(each, (state_type, name)) for each in bins)
-        shown.add_column(name, footer=f"{total:,}", justify="right", style=_STYLES[state_type])
-    shown.add_column("runs", footer=f"{sum(map(_runs, bins)):,}", justify="right")
-    shown.add_column("run time", footer=_duration(sum(map(_run_time, bins))), justify="right")
-    shown.add_column("lateness", footer=_duration(sum(map(_lateness, bins))), justify="right")
-    for each in bins[-most_rows:] if most_rows else bins:
-        counts = [_count(each, state) for state in states]
-        shown.add_row(
-            _moment(each["interval_start"]),
-            *(f"{count:,}" if count else "·" for count in counts),
-            f"{_runs(each):,}",
-            _duration(_run_time(each)),
-            _duration(_lateness(each)),
-        )
+    totals = [sum(column) for column in zip(*rows, strict=True)] or [0] * (len(states) + rest + 3)
+    shown.add_column("from", footer="all", no_wrap=True)
+    titles = [(name, _STYLES[state_type]) for state_type, name in states] + [("other", "")] * rest
+    for (title, style), total in zip(titles, totals, strict=False):
+        shown.add_column(title, footer=f"{total:,}", justify="right", style=style, no_wrap=True)
+    shown.add_column("runs", footer=f"{totals[-3]:,}", justify="right", no_wrap=True)
+    shown.add_column("run time", footer=_duration(totals[-2]), justify="right", no_wrap=True)
+    shown.add_column("lateness", footer=_duration(totals[-1]), justify="right", no_wrap=True)
+    for each, row in list(zip(bins, rows, strict=True))[-most_rows if most_rows else 0 :]:
+        counts = (f"{count:,}" if count else "·" for count in row[:-3])
+        shown.add_row(_moment(each), *counts, f"{row[-3]:,}", _duration(row[-2]), _duration(row[-1]))
     return shown
+
+
+def _row(each: Bin, states: list[State], rest: bool) -> list[float]:
+    """The numbers of a row: a count per state, of the rest if there is one, of all; run time and lateness in
+    seconds."""
+    counts = _counts(each)
+    runs = sum(counts.values())
+    named = [counts[state] for state in states]
+    return [
+        *named,
+        *([runs - sum(named)] if rest else []),
+        runs,
+        sum(state["sum_estimated_run_time"] for state in each["states"]),
+        sum(state["sum_estimated_lateness"] for state in each["states"]),
+    ]
+
+
+def _counts(each: Bin) -> Counter[State]:
+    return Counter({(state["state_type"], state["state_name"]): state["count_runs"] for state in each["states"]})
+
+
+def _widths(made: Table) -> list[int]:
+    columns = ([column.header, column.footer, *column.cells] for column in made.columns)
+    return [max(len(str(cell)) for cell in cells) for cells in columns]
 
 
 def _ask(client: httpx.Client, body: dict[str, Any]) -> list[Bin]:
@@ -177,31 +227,13 @@ def _before(seconds: int) -> str:
     return f"-PT{seconds // 3600}H" if seconds % 3600 == 0 else f"-PT{seconds}S"
 
 
-def _count(each: Bin, state: tuple[str, str]) -> int:
-    return sum(s["count_runs"] for s in each["states"] if (s["state_type"], s["state_name"]) == state)
-
-
-def _runs(each: Bin) -> int:
-    return sum(state["count_runs"] for state in each["states"])
-
-
-def _run_time(each: Bin) -> float:
-    return float(sum(state["sum_estimated_run_time"] for state in each["states"]))
-
-
-def _lateness(each: Bin) -> float:
-    return float(sum(state["sum_estimated_lateness"] for state in each["states"]))
-
-
-def _moment(text: str) -> str:
-    return datetime.fromisoformat(text).astimezone().strftime("%b %d %H:%M:%S")
+def _moment(each: Bin) -> str:
+    moment, end = (datetime.fromisoformat(each[f"interval_{edge}"]).astimezone() for edge in ("start", "end"))
+    return moment.strftime("%b %d %H:%M:%S" if (end - moment).total_seconds() < 60 else "%b %d %H:%M")
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} m {rest:02} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02} m"
+    for unit, width in (("h", 3600), ("m", 60)):
+        if seconds >= 2 * width:
+            return f"{seconds / width:,.1f} {unit}"
+    return f"{seconds:.1f} s"

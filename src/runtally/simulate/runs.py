@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from .estate import ADJECTIVES, ANIMALS, BACKGROUND_TASKS, Deployment, Estate, Flow
+from .estate import ADJECTIVES, ANIMALS, BACKGROUND_TASKS, Deployment, Estate, Flow, FlowKind
 
 SLOT_US: Final = 10_000_000
 LEAD_US: Final = 30 * 60_000_000
@@ -106,6 +106,7 @@ class _FlowRun:
         if flow.deployments and parent is None and rng.random() < 0.92:
             self.deployment = rng.choice(flow.deployments)
         self.fate = self._fate()
+        self.fails = flow.kind.fails * (8 if _incident(flow, expected) else 1)
 
     def _fate(self) -> str:
         drawn = self.rng.random()
@@ -141,8 +142,8 @@ class _FlowRun:
             end = max(end, tasks[-1].steps[-1].at + 200_000)
         if self.fate in ("crashes", "cancelled") and tasks:
             end = start + int((end - start) * rng.uniform(0.2, 0.9))
-            tasks = [self._cut(task, end) for task in tasks]
-            child = [self._cut(run, end) for run in child]
+            tasks = [self._cut(task, end) for task in tasks if task.steps[0].at <= end]
+            child = [self._cut(run, end) for run in child if run.steps[0].at <= end]
         failed = any(task.steps[-1].state_type == "FAILED" for task in tasks)
         yield self._flow_run(start, end, failed)
         yield from tasks
@@ -198,18 +199,18 @@ class _FlowRun:
         rng, kind = self.rng, self.flow.kind
         names = kind.tasks
         # Half of a flow's task runs follow one another, half run side by side.
-        expected = flow_start + int((index // 3) * kind.seconds * 0.7 * _SECOND) + rng.randrange(_SECOND)
+        expected = flow_start + int((index // 3) * kind.seconds * 0.7 * _SECOND) + int(rng.random() * _SECOND)
         data = {
             "id": _uuid(rng),
             "flow_run_id": self.id,
-            "name": f"{names[index * len(names) // (index + len(names))]}-{rng.randrange(4096):03x}",
+            "name": f"{names[index * len(names) // (index + len(names))]}-{int(rng.random() * 4096):03x}",
             "tags": list(kind.tags[:1]),
         }
-        return Run("task_run", self.id, data, _task_steps(rng, self.flow, expected))
+        return Run("task_run", self.id, data, _task_steps(rng, kind, self.fails, expected))
 
     def _cut(self, run: Run, end: int) -> Run:
-        """The run as it goes when its flow run ends before it: what has not begun never begins."""
-        kept = [step for step in run.steps if step.at <= end] or run.steps[:1]
+        """The run as it goes when its flow run ends before it: what waits to begin never does."""
+        kept = [step for step in run.steps if step.at <= end]
         last = kept[-1]
         if last.state_type == "RUNNING":
             state = ("CRASHED", "Crashed") if self.fate == "crashes" else ("CANCELLED", "Cancelled")
@@ -218,8 +219,7 @@ class _FlowRun:
         return run._replace(steps=kept)
 
 
-def _task_steps(rng: random.Random, flow: Flow, expected: int) -> list[Step]:
-    kind = flow.kind
+def _task_steps(rng: random.Random, kind: FlowKind, fails: float, expected: int) -> list[Step]:
     drawn = rng.random()
     steps = [Step(expected, "PENDING", "Pending", expected)]
     if drawn < kind.cached:
@@ -228,7 +228,6 @@ def _task_steps(rng: random.Random, flow: Flow, expected: int) -> list[Step]:
     start = expected + 100_000 + int(rng.expovariate(2) * _SECOND)
     total = 0
     at = start
-    fails = kind.fails * (8 if _incident(flow, expected) else 1)
     name = "Running"
     for attempt in range(2):
         ran = 50_000 + int(min(rng.expovariate(1 / kind.seconds), 20 * kind.seconds) * _SECOND)
@@ -262,7 +261,7 @@ def _background(rng: random.Random, slot: int) -> Run:
         steps.append(Step(start, "RUNNING", "Running", expected, start, None, 0))
         steps.append(Step(end, *state, expected, start, end, end - start))
     identity = _uuid(rng)
-    name = f"{rng.choice(BACKGROUND_TASKS)}-{rng.randrange(4096):03x}"
+    name = f"{rng.choice(BACKGROUND_TASKS)}-{int(rng.random() * 4096):03x}"
     return Run("task_run", identity, {"id": identity, "flow_run_id": None, "name": name, "tags": ["background"]}, steps)
 
 
