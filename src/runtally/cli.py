@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, cli_history, cli_up
+from . import __version__, cli_events, cli_history, cli_up
 from .embedded.upfile import load_settings
 from .errors import RuntallyError, SystemError_, UserError
 
@@ -35,6 +35,9 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make and check the topics i
 app.add_typer(topics_app, name="topics")
 app.command("up")(cli_up.up)
 app.command("history")(cli_history.history)
+app.command("publish")(cli_events.publish)
+app.command("id")(cli_events.show_id)
+app.add_typer(cli_events.schema_app, name="schema")
 
 Kafka = Annotated[str | None, typer.Option(help="Kafka's bootstrap servers; overrides RUNTALLY_KAFKA.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides RUNTALLY_REDIS_URL.")]
