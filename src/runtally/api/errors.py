@@ -46,6 +46,10 @@ def _detail(error: Exception) -> dict[str, Any]:
     return {"detail": str(error)}
 
 
+def _bad_event(error: BadEventError) -> dict[str, Any]:
+    return {"detail": f"{error}; nothing of this request was published", "index": error.index}
+
+
 def _unavailable(error: Exception) -> dict[str, Any]:
     return {"exception_message": "Service Unavailable", "detail": str(error)}
 
@@ -71,7 +75,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(ClientDisconnect, 400, _detail, "The client went away."),
     Row(InvalidBodyError, 422, _invalid, _BAD),
     Row(BadRequestError, 422, _detail, _BAD),
-    Row(BadEventError, 422, _detail, _BAD),
+    Row(BadEventError, 422, _bad_event, _BAD),
     Row(TooLargeError, 413, _detail, "The body is over its limit."),
     Row(FilterNotSupportedError, 501, _detail, "A filter that cannot be evaluated yet; the text names it."),
     Row(BusyError, 503, _unavailable, _LATER),

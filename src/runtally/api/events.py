@@ -1,24 +1,13 @@
-"""Events over HTTP: all of a request are checked, then all are published, or none is.
-
-The answer comes when the broker has them. The producer is made with the first request and kept.
-"""
+"""Publishing what arrives over HTTP. The producer is made with the first request and kept."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Final
 
-import msgspec
-
-from ..errors import BadEventError, BadRequestError, TooLargeError
-from ..events.publish import Message, Publisher, checked
-from ..events.wire import Ignored
+from ..events.intake import check_all, read_body
+from ..events.publish import Publisher
 from ..settings import Settings
-
-MAX_EVENTS: Final = 10_000
-MAX_EVENTS_BYTES: Final = 8 << 20
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Intake:
@@ -30,18 +19,18 @@ class Intake:
         self._lock = asyncio.Lock()
         self._stack = AsyncExitStack()
 
-    async def accept(self, body: bytes) -> tuple[int, int]:
-        """Publish a JSON array of events, or NDJSON; how many were published and how many mean nothing to us.
+    async def accept(self, body: bytes, content_type: str | None) -> tuple[int, int]:
+        """Publish all events of a body, or none; how many the broker has, and how many mean nothing to us.
 
-        Raises `BadRequestError` that names the first bad event by its index, `TooLargeError` for too many and
-        `ServerLostError` when the broker is away.
+        Raises `BadEventError` with the index of the first bad one, `TooLargeError`, and `ServerLostError` when the
+        broker is away.
         """
-        messages = await asyncio.to_thread(_messages, body, self._settings)
-        wanted = [message for message in messages if isinstance(message, Message)]
-        if wanted:
+        # Thousands of events take a tenth of a second, in which others want answers.
+        checked = await asyncio.to_thread(lambda: check_all(read_body(body, content_type), self._settings))
+        if checked.messages:
             publisher = await self._opened()
-            await publisher.publish(wanted)
-        return len(wanted), len(messages) - len(wanted)
+            await publisher.publish(checked.messages)
+        return len(checked.messages), checked.ignored
 
     async def close(self) -> None:
         """Stop the producer, if one was made."""
@@ -52,30 +41,3 @@ class Intake:
             if self._publisher is None:
                 self._publisher = await self._stack.enter_async_context(Publisher(self._settings))
             return self._publisher
-
-
-def split(body: bytes) -> list[bytes]:
-    """The events of a body: the elements of an array, or the lines that are not blank.
-
-    Raises `BadRequestError` for an array that is no JSON, `TooLargeError` for more than MAX_EVENTS.
-    """
-    if body.lstrip()[:1] == b"[":
-        try:
-            events = [bytes(event) for event in _LIST.decode(body)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequestError(f"The body is no JSON array of events: {error}") from None
-    else:
-        events = [line for line in body.splitlines() if line.strip()]
-    if len(events) > MAX_EVENTS:
-        raise TooLargeError(f"{len(events)} events are more than the {MAX_EVENTS} of one request.", status=413)
-    return events
-
-
-def _messages(body: bytes, settings: Settings) -> list[Message | Ignored]:
-    messages: list[Message | Ignored] = []
-    for index, event in enumerate(split(body)):
-        try:
-            messages.append(checked(event, settings))
-        except BadEventError as error:
-            raise BadRequestError(f"Event {index} (counted from 0) is bad, so none was published: {error}") from None
-    return messages

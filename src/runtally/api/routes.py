@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import NotReadyError
+from ..events.intake import MAX_BODY_BYTES
 from ..settings import Settings
 from .body import read_body, validated
 from .encode import encode_history, stand_headers
 from .errors import json_response
-from .events import MAX_EVENTS_BYTES, Intake
+from .events import Intake
 from .models import CountBody, HistoryBody, filters_of, history_request
 from .schema import COUNT, EVENTS, HEALTH, HISTORY, OUR_VERSION, READY, VERSION
 from .service import HistoryService
@@ -70,8 +71,8 @@ def router(context: Context) -> APIRouter:
         return json_response({"version": version("runtally"), "api_version": API_VERSION})
 
     async def events(request: Request) -> Response:
-        body = await read_body(request, MAX_EVENTS_BYTES)
-        accepted, ignored = await context.intake.accept(body)
+        body = await read_body(request, MAX_BODY_BYTES)
+        accepted, ignored = await context.intake.accept(body, request.headers.get("content-type"))
         return json_response({"accepted": accepted, "ignored": ignored}, 202)
 
     def add(

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from ..events.intake import MAX_EVENTS
 from .encode import AT, EXACT
 from .errors import MEANINGS
 from .models import CountBody, HistoryBody
@@ -21,7 +22,7 @@ from .versions import VERSION_HEADER
 _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{model}"
 
-_STATES_OF_BIN: Final = {
+_STATE_OF_BIN: Final = {
     "type": "object",
     "required": [
         "state_type",
@@ -44,7 +45,7 @@ _BIN: Final = {
     "properties": {
         "interval_start": {"type": "string", "format": "date-time"},
         "interval_end": {"type": "string", "format": "date-time"},
-        "states": {"type": "array", "items": _STATES_OF_BIN},
+        "states": {"type": "array", "items": {"$ref": _REF.format(model="StateOfBin")}},
     },
 }
 _REFUSAL: Final = {
@@ -54,6 +55,7 @@ _REFUSAL: Final = {
         "exception_message": {"type": "string"},
         "exception_detail": {"type": "array", "items": {"type": "object"}},
         "request_body": {},
+        "index": {"type": ["integer", "null"], "description": "Which event is bad, counted from 0."},
     },
 }
 _STAND_HEADERS: Final = {
@@ -80,7 +82,7 @@ def _answers(status: int, what: str, content: Any, *refusals: int, headers: Any 
     if headers:
         good["headers"] = headers
     refused: dict[int | str, Any] = {
-        code: {"description": MEANINGS[code], "content": {_JSON: {"schema": _REFUSAL}}} for code in refusals
+        code: {"description": MEANINGS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model="Refusal")}}}} for code in refusals
     }
     return {status: good, **refused}
 
@@ -103,7 +105,7 @@ HISTORY: Final[dict[str, Any]] = {
     "description": "Bins of equal width over the range, at most 500. Each holds the task runs expected to start in "
     "it, counted by their current state, with the sums of their run time and lateness.",
     "responses": _answers(
-        200, "The bins, in order.", {"type": "array", "items": _BIN}, 400, 413, 422, 501, 503, headers=_STAND_HEADERS
+        200, "The bins, in order.", {"type": "array", "items": {"$ref": _REF.format(model="Bin")}}, 400, 413, 422, 501, 503, headers=_STAND_HEADERS
     ),
     "openapi_extra": _body("TaskRunHistory", required=True),
     "tags": ["Task runs"],
@@ -141,7 +143,7 @@ EVENTS: Final[dict[str, Any]] = {
         "requestBody": {
             "required": True,
             "content": {
-                _JSON: {"schema": {"type": "array", "maxItems": 10_000, "items": _EVENT}},
+                _JSON: {"schema": {"type": "array", "maxItems": MAX_EVENTS, "items": _EVENT}},
                 "application/x-ndjson": {"schema": {"type": "string"}},
             },
         }
@@ -199,5 +201,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     _, schemas = models_json_schema([(HistoryBody, "validation"), (CountBody, "validation")], ref_template=_REF)
-    document.setdefault("components", {})["schemas"] = schemas["$defs"]
+    document.setdefault("components", {})["schemas"] = {
+        **schemas["$defs"],
+        "Bin": _BIN,
+        "StateOfBin": _STATE_OF_BIN,
+        "Refusal": _REFUSAL,
+    }
     return document
