@@ -113,6 +113,8 @@ class HistoryRequest:
         start = end - self.start_us.duration_us if isinstance(self.start_us, BeforeEnd) else self.start_us
         if start < FIRST_INSTANT_US:
             raise BadRequestError("history_start must not lie before year 1.")
+        if end <= start:
+            return Bins(start, SECOND_US, 0)  # a width of no bin may leave 64 bits
         bins = Bins.of(start, end, self.width_us)
         if bins.end > LAST_INSTANT_US:
             raise BadRequestError(
