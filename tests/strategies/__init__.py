@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from .estates import estates, flow_run_of
 from .filters import filters, filters_of, sub_filters
 from .histories import histories, question, questions
-from .pools import dice_lists
+from .pools import dice_exactly
 
 __all__ = ["estates", "filters", "filters_of", "flow_run_of", "histories", "questions", "requests", "sub_filters"]
 
@@ -23,11 +23,11 @@ __all__ = ["estates", "filters", "filters_of", "flow_run_of", "histories", "ques
 def requests(count: int, *, filtered: bool = True) -> st.SearchStrategy[list[tuple[dict[str, Any], int]]]:
     """So many (history body, `now` in µs) for one estate, the bodies with filters unless told otherwise.
 
-    For many requests of one estate take this and not a list of `questions`: see `pools.dice_lists`.
+    For many requests of one estate take this and not a list of `questions`: see `pools.dice_up_to`.
     """
 
     def request(dice: random.Random) -> tuple[dict[str, Any], int]:
         body, now_us = question(dice)
         return {**body, **(filters_of(dice) if filtered else {})}, now_us
 
-    return dice_lists(count, vacancies=False).map(lambda dices: [request(dice) for dice in dices])
+    return dice_exactly(count).map(lambda dices: [request(dice) for dice in dices])

@@ -21,7 +21,7 @@ from .pools import (
     TASK_RUNS,
     TOTALS_S,
     WORDS,
-    dice_lists,
+    dice_up_to,
     instant_us,
     spelled,
     text_of,
@@ -36,7 +36,7 @@ def estates(*, events: int = 60, latest_us: int | None = None) -> st.SearchStrat
     `latest_us` bounds `occurred` and the state timestamps, for servers that compare them with their own clock.
     The flow run of a task run is fixed by its place in TASK_RUNS, as producers promise.
     """
-    return dice_lists(events, vacancies=True).map(lambda dices: _estate(dices, latest_us))
+    return dice_up_to(events).map(lambda dices: _estate(dices, latest_us))
 
 
 def _estate(dices: list[random.Random], latest_us: int | None) -> list[Event]:
@@ -57,7 +57,7 @@ def flow_run_of(task_run: str) -> str | None:
 
 def _event(dice: random.Random, latest_us: int | None) -> Event:
     entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], [12, 5, 1, 2])[0]
-    action = dice.choices(["upsert", "patch", "delete"], [14, 5, 0.6])[0]
+    action = dice.choices(["upsert", "patch", "delete"], [14, 5, 0.25])[0]
     own_id = dice.choice(
         {"task_run": TASK_RUNS, "flow_run": FLOW_RUNS, "flow": FLOWS, "deployment": DEPLOYMENTS}[entity]
     )

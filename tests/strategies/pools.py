@@ -64,19 +64,24 @@ TOTALS_S = [0, 0.5, 1.1, 1.9, 3600, 0.000001, -2.5, 86_400.000001, 1e9, 3_155_76
 SEEDS = st.integers(0, 2**24 - 1)
 
 
-def dice_lists(length: int, *, vacancies: bool) -> st.SearchStrategy[list[random.Random]]:
-    """As many dice, each the source of one thing.
+def dice_up_to(most: int) -> st.SearchStrategy[list[random.Random]]:
+    """Up to `most` dice, each the source of one thing; shrinks by leaving dice out, since low seeds stand for none.
 
-    Hypothesis builds most of its examples by copying parts of earlier ones; that the seeds of a list are unique, and
-    mixed with one of the list's own, keeps examples from being the same few things. With `vacancies` small
-    seeds stand for nothing and are left out, so that a list of fixed length shrinks.
+    A list of varying length would be short nearly always. Hypothesis builds most of its examples by copying parts of
+    earlier ones; that repeated seeds are left out, and mixed with one of the list's own, keeps examples from being the
+    same few things.
     """
+    seeds = st.lists(SEEDS, min_size=most, max_size=most)
+    return st.builds(_thrown, SEEDS, seeds.map(lambda found: [seed for seed in dict.fromkeys(found) if seed >= 256]))
 
-    def thrown(drawn: tuple[int, list[int]]) -> list[random.Random]:
-        base, seeds = drawn
-        return [random.Random(base << 24 | seed) for seed in seeds if seed >= length or not vacancies]
 
-    return st.tuples(SEEDS, st.lists(SEEDS, min_size=length, max_size=length, unique=True)).map(thrown)
+def dice_exactly(count: int) -> st.SearchStrategy[list[random.Random]]:
+    """So many dice, as different as those of `dice_up_to`."""
+    return st.builds(_thrown, SEEDS, st.lists(SEEDS, min_size=count, max_size=count, unique=True))
+
+
+def _thrown(base: int, seeds: list[int]) -> list[random.Random]:
+    return [random.Random(base << 24 | seed) for seed in seeds]
 
 
 def instant_us(dice: random.Random) -> int:
