@@ -20,13 +20,14 @@ from aiokafka.errors import (
 )
 
 from ..core.changes import ENTITIES
-from ..errors import BadEventError, ServerLostError
+from ..errors import ServerLostError
 from ..settings import Settings
 from .contract import bad
 from .partition import key_of
 from .wire import MAX_EVENT_BYTES, Ignored, parse_any
 
 _IN_FLIGHT: Final = 5_000
+_GIVE_UP_MS: Final = 15_000
 _SENDER_LOG: Final = "aiokafka.producer.sender"
 _ENVELOPE_BYTES: Final = 1024
 """More than the headers of a batch and a record, and a key."""
@@ -73,7 +74,7 @@ class Record(NamedTuple):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]] = ()
     partition: int | None = None
     timestamp_ms: int | None = None
 
@@ -88,95 +89,108 @@ class Publisher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
+        self._spoilt = False
+        self._opening = asyncio.Lock()
         self.transactional = False
 
     async def __aenter__(self) -> Self:
-        # The embedded broker gives this client no producer id. Then a retry may write an event twice, which
-        # versions make harmless.
-        for idempotent in (True, False):
-            self._producer = self._make(idempotent)
-            try:
-                with _silenced(_SENDER_LOG):
-                    await self._producer.start()
-                self.transactional = idempotent
-                break
-            except KafkaError as error:
-                await self._producer.stop()
-                if idempotent and isinstance(error, UnknownError):
-                    continue
-                raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from None
+        await self._open()
         return self
 
-    def _make(self, idempotent: bool) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def publish(self, messages: Iterable[Message | tuple[str, bytes, bytes]]) -> int:
+        """Send all and wait until the broker has every one; how many there were.
+
+        Raises `ServerLostError` when some may not have arrived, `BadEventError` when the broker finds one too large.
+        """
+        return await self.forward(Record(topic, key, value) for topic, key, value in messages)
+
+    async def forward(self, records: Iterable[Record]) -> int:
+        """The same for records as they are, with headers, partition and timestamp."""
+        producer = await self._open()
+        count = 0
+        waiting: list[asyncio.Future[object]] = []
+        try:
+            for record in records:
+                waiting.append(
+                    await producer.send(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        partition=record.partition,
+                        timestamp_ms=record.timestamp_ms,
+                        headers=list(record.headers),
+                    )
+                )
+                count += 1
+                if len(waiting) >= _IN_FLIGHT:
+                    sent, waiting = waiting, []
+                    await self._arrived(sent)
+        except KafkaError as error:
+            raise self._refused(error) from error
+        finally:
+            await self._arrived(waiting)
+        return count
+
+    async def _arrived(self, sent: list[asyncio.Future[object]]) -> None:
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        error = next((result for result in results if isinstance(result, BaseException)), None)
+        if error is not None:
+            # A record that the broker refused leaves a gap in the producer's numbers, after which the broker refuses
+            # everything from this producer.
+            self._spoilt = True
+            raise self._refused(error) from error
+
+    def _refused(self, error: BaseException) -> BaseException:
+        if isinstance(error, MessageSizeTooLargeError):
+            return bad("over 1 MiB", "Kafka takes no message of this size")
+        if not isinstance(error, KafkaError):
+            return error
+        words = f"Kafka at {self._settings.kafka} did not take an event: {error}"
+        if isinstance(error, KafkaTimeoutError | UnknownTopicOrPartitionError):
+            words += ". Is the broker up, and do the topics exist (`runtally topics create`)?"
+        return ServerLostError(words)
+
+    async def _open(self) -> AIOKafkaProducer:
+        async with self._opening:
+            if self._spoilt and self._producer is not None:
+                spoilt, self._producer = self._producer, None
+                await spoilt.stop()
+            if self._producer is None:
+                self._producer, self._spoilt = await self._started(), False
+            return self._producer
+
+    async def _started(self) -> AIOKafkaProducer:
+        try:
+            try:
+                producer = await self._start(idempotent=True)
+                self.transactional = True
+            except UnknownError:
+                # The embedded broker gives this client no producer id. Then a retry may write an event twice, which
+                # versions make harmless.
+                producer = await self._start(idempotent=False)
+        except KafkaError as error:
+            raise ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}") from None
+        return producer
+
+    async def _start(self, *, idempotent: bool) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
             bootstrap_servers=self._settings.kafka,
             acks="all",
             enable_idempotence=idempotent,
             max_request_size=MAX_EVENT_BYTES + 4096,
             linger_ms=5,
+            request_timeout_ms=_GIVE_UP_MS,
         )
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._producer is not None
-        await self._producer.stop()
-
-    async def publish(self, messages: Iterable[Message | tuple[str, bytes, bytes]]) -> int:
-        """Send all and wait until the broker has every one; how many there were."""
-        count = 0
-        waiting: list[asyncio.Future[object]] = []
         try:
-            for topic, key, value in messages:
-                waiting.append(await self._send(topic, key, value))
-                count += 1
-                if len(waiting) >= _IN_FLIGHT:
-                    sent, waiting = waiting, []
-                    await self._wait(sent)
-        finally:
-            await self._wait(waiting)
-        return count
-
-    async def forward(self, records: Iterable[Record]) -> None:
-        """Send records as they are, in order, and wait until the broker has every one."""
-        assert self._producer is not None
-        try:
-            waiting = [
-                await self._producer.send(
-                    record.topic,
-                    value=record.value,
-                    key=record.key,
-                    partition=record.partition,
-                    timestamp_ms=record.timestamp_ms,
-                    headers=list(record.headers),
-                )
-                for record in records
-            ]
-        except KafkaError as error:
-            raise self._lost(error) from error
-        await self._wait(waiting)
-
-    async def _send(self, topic: str, key: bytes, value: bytes) -> asyncio.Future[object]:
-        assert self._producer is not None
-        try:
-            future: asyncio.Future[object] = await self._producer.send(topic, value=value, key=key)
-        except MessageSizeTooLargeError:
-            raise BadEventError("over 1 MiB", f"the message has {len(value)} bytes") from None
-        except KafkaError as error:
-            raise self._lost(error) from error
-        return future
-
-    async def _wait(self, waiting: list[asyncio.Future[object]]) -> None:
-        for result in await asyncio.gather(*waiting, return_exceptions=True):
-            if isinstance(result, MessageSizeTooLargeError):
-                raise BadEventError("over 1 MiB", "the broker refuses a message of this size")
-            if isinstance(result, KafkaError):
-                raise self._lost(result) from result
-            if isinstance(result, BaseException):
-                raise result
-
-    def _lost(self, error: KafkaError) -> ServerLostError:
-        words = f"Kafka at {self._settings.kafka} did not take an event: {error}"
-        if isinstance(error, KafkaTimeoutError | UnknownTopicOrPartitionError):
-            words += ". Is the broker up, and do the topics exist (`runtally topics create`)?"
-        return ServerLostError(words)
+            with _silenced(_SENDER_LOG):
+                await producer.start()
+        except KafkaError:
+            await producer.stop()
+            raise
+        return producer
