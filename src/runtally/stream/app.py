@@ -56,6 +56,7 @@ class _Worker:
         self._failure: BaseException | None = None
         self._partitions = 0
         self._waiting_for = ""
+        self._joined = False
         self._app: BatchApp | None = None
 
     async def run(self) -> None:
@@ -71,10 +72,12 @@ class _Worker:
                 app = self._app = self._make_app(folder)
                 await app.start()
                 pulse = asyncio.create_task(self._pulse_forever())
+                watch = asyncio.create_task(self._watch_kafka())
                 crashed = asyncio.create_task(app.wait_until_stopped())
                 stopping = asyncio.create_task(self._stop.wait())
-                await asyncio.wait({pulse, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({pulse, watch, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 pulse.cancel()
+                watch.cancel()
                 await self._stop_lanes()
                 await self._hint()
                 async with asyncio.timeout(_STOP_S):
@@ -87,12 +90,16 @@ class _Worker:
             raise self._failure
 
     def health(self) -> dict[str, Any]:
-        """What `/health` shows: per lane its state, next offset and trouble."""
+        """What `/health` shows: per lane its state, next offset and trouble. A worker that has joined the group and
+        got no partition, because there are more workers than partitions, is well."""
         lanes = {
             lane.name: {"state": lane.state, "next": lane.next_offset, "trouble": lane.trouble}
             for lane, _ in self._lanes.values()
         }
-        ok = bool(lanes) and all(lane["state"] == "live" for lane in lanes.values())
+        consumer = self._consumer()
+        assigned = len(consumer.assignment()) if consumer is not None and self._joined else None
+        live = sum(lane["state"] == "live" for lane in lanes.values())
+        ok = not self._waiting_for and live == len(lanes) == assigned
         return {"ok": ok, "worker": self._settings.worker_name, "waiting": self._waiting_for, "shards": lanes}
 
     async def _start_parts(self, stack: contextlib.AsyncExitStack) -> None:
@@ -171,6 +178,7 @@ class _Worker:
             channel = app.topic(topic, value_type=bytes, value_serializer="raw", acks=False)
             app.agent(channel, name=f"runtally.{topic}")(self._agent)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         return app
 
     async def _agent(self, stream: Any) -> None:
@@ -207,6 +215,9 @@ class _Worker:
     async def _on_revoked(self, app: BatchApp, revoked: set[TP], **_: Any) -> None:
         await self._drop([tp for tp in revoked if tp in self._lanes])
 
+    async def _on_assigned(self, app: BatchApp, assigned: set[TP], **_: Any) -> None:
+        self._joined = True
+
     async def _drop(self, gone: list[TP]) -> None:
         for tp in gone:
             lane, task = self._lanes.pop(tp)
@@ -219,12 +230,27 @@ class _Worker:
             await lane.idle()
             task.cancel()
 
+    async def _watch_kafka(self) -> None:
+        """Say once that the broker is away and once that it is back; the clients in this process wait by themselves."""
+        while True:
+            await asyncio.sleep(_PULSE_S)
+            try:
+                await self._log.partitions(self._settings.runs_topic)
+            except ServerLostError as error:
+                if not self._waiting_for:
+                    log.warning("%s; waiting", error)
+                self._waiting_for = "Kafka"
+                continue
+            if self._waiting_for:
+                log.info("Kafka is back")
+            self._waiting_for = ""
+
     async def _pulse_forever(self) -> None:
-        assigned: set[TP] = set()
+        assigned: set[TP] | None = None
         while True:
             consumer = self._consumer()
             now: set[TP] = set() if consumer is None else set(consumer.assignment())
-            if now != assigned and consumer is not None:
+            if self._joined and now != assigned and consumer is not None:
                 mine = sorted(tp.partition for tp in now if tp.topic == self._settings.runs_topic)
                 log.info("%s has partitions %s%s", self._settings.worker_name, mine, _and_catalog(now, self._settings))
                 await self._drop([tp for tp in self._lanes if tp not in now])
@@ -262,5 +288,8 @@ def _log_plainly(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # aiokafka says many times a second that a broker is away; we say it once.
+    quiet = {"aiokafka": logging.CRITICAL, BatchConsumer.__module__: logging.ERROR}
+    for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp", BatchConsumer.__module__):
+        if settings.log_level != "debug":
+            logging.getLogger(noisy).setLevel(quiet.get(noisy, logging.ERROR))

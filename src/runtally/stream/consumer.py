@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -63,6 +63,12 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self.runs[tp] += 1
         self.due[tp] = offset
 
+    async def renew(self, tps: Iterable[TP]) -> None:
+        """Begin new runs that nobody has said yet where to begin: what comes of them is dropped until a restart."""
+        for tp in tps:
+            self.runs[tp] += 1
+            self.due.pop(tp, None)
+
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Stamped]:
         records = await super()._fetch_records(*args, **kwargs)
         return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
@@ -93,10 +99,13 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         """The number of the partition's current run."""
         return self._thread.runs[tp]
 
+    def due(self, tp: TP) -> int | None:
+        """The offset at which the next fetch is due: everything before it has been fetched. None before a restart."""
+        return self._thread.due.get(tp)
+
     async def restart_at(self, tp: TP, offset: int) -> None:
         """Go on at `offset` in a new run: what was fetched before is dropped, here and in Faust's bookkeeping."""
-        thread = self._thread
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(thread.restart(tp, offset), thread.thread_loop))
+        await self._in_thread(self._thread.restart(tp, offset))
         self._read_offset[tp] = offset or None
         self._committed_offset[tp] = offset or None
         self._acked[tp].clear()
@@ -104,10 +113,12 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._gap[tp].clear()
 
     async def perform_seek(self) -> None:
-        """At an assignment: begin new runs; the ledger decides where, as soon as it has been read."""
-        for tp in self.assignment():
-            self._thread.runs[tp] += 1
-        await super().perform_seek()
+        """At an assignment: begin new runs; the ledger decides where, as soon as it has been read.
+
+        Faust's own would seek to Kafka's committed offsets, and, because it asks the broker first, perhaps after the
+        ledger's seek: from there on records would be taken for those at the ledger's offset.
+        """
+        await self._renew(self.assignment())
 
     async def commit_hint(self, offsets: dict[TP, int]) -> None:
         """Tell Kafka how far we are: for lag tools only."""
@@ -122,11 +133,21 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         if not self.flow_active:
             await self.perform_seek()
             return
+        dropped: list[TP] = []
         for tp, batch in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if active is None or tp in active or tp in self._buffered_partitions:
+            going_on = self.flow_active and self.app.consumer_generation_id == generation
+            if going_on and (active is None or tp in active or tp in self._buffered_partitions):
                 yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch))
+            else:
+                dropped.append(tp)
+        if dropped:
+            await self._renew(dropped)
+
+    async def _renew(self, tps: Iterable[TP]) -> None:
+        await self._in_thread(self._thread.renew([TP(tp.topic, tp.partition) for tp in tps]))
+
+    async def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop))
 
     def _as_message(self, fetched: Fetched) -> ConsumerMessage:
         tp, last = fetched.tp, fetched.records[-1]

@@ -118,6 +118,9 @@ class Lane:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
             await self._open()
             return
+        if await self._hole(fetched):
+            await self._open()
+            return
         started = time.monotonic()
         batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
         applied = await self._shard.apply(batch)
@@ -147,10 +150,18 @@ class Lane:
             log.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
 
+    async def _hole(self, fetched: Fetched) -> bool:
+        """Whether records are gone between where the fetch was due and where it began. Control records leave such gaps
+        too; but when the log itself begins later than that, aiokafka has gone there by itself."""
+        began = fetched.records[0].offset
+        if began <= fetched.begin:
+            return bool(began < fetched.begin)
+        return await self._log.first(self._tp.topic, self._tp.partition) > fetched.begin
+
     async def _position(self) -> int | None:
         """The consumer's position, if nothing that it has passed can still be on its way to us."""
         now = (self._shard.next_offset, await self._consumer.position(self._tp) or 0)
-        settled = now == self._settled and self._queue.empty()
+        settled = now == self._settled and self._consumer.due(self._tp) == now[0]
         self._settled = now
         return now[1] if settled else None
 

@@ -57,6 +57,15 @@ class Log:
 
         return LogEnds(first, end, count, read_record)
 
+    async def first(self, topic: str, partition: int) -> int:
+        """Offset of the first kept record. Raises `ServerLostError`."""
+        tp = TopicPartition(topic, partition)
+        async with self._turn:
+            try:
+                return int((await (await self._started()).beginning_offsets([tp]))[tp])
+            except (KafkaError, OSError) as error:
+                raise await self._lost(error) from error
+
     async def close(self) -> None:
         """Disconnect."""
         consumer, self._consumer = self._consumer, None

@@ -1,0 +1,89 @@
+"""What a lane does about fetches that never reach it; its surroundings are played, since no server loses on demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faust.types import TP
+
+from runtally.metrics import Metrics
+from runtally.store.shard import LogEnds
+from runtally.stream.lane import Lane
+
+
+class PlayedConsumer:
+    """Has fetched up to `fetched`, and notes where it is told to go on."""
+
+    def __init__(self) -> None:
+        self.fetched = 0
+        self.dropped = 0
+        self.restarts: list[int] = []
+
+    def run_of(self, tp: TP) -> int:
+        return len(self.restarts) + self.dropped
+
+    def due(self, tp: TP) -> int:
+        return self.fetched
+
+    async def position(self, tp: TP) -> int:
+        return self.fetched
+
+    async def restart_at(self, tp: TP, offset: int) -> None:
+        self.fetched = offset
+        self.restarts.append(offset)
+
+
+class PlayedShard:
+    """Has applied up to 5, and notes the positions that it is told of."""
+
+    name = "0"
+    next_offset = 5
+
+    def __init__(self) -> None:
+        self.told: list[int | None] = []
+
+    async def open(self, log: LogEnds) -> int:
+        return self.next_offset
+
+    async def pulse(self, position: int | None) -> bool:
+        self.told.append(position)
+        return True
+
+
+class PlayedLog:
+    async def ends(self, topic: str, partition: int) -> LogEnds:
+        async def nothing(offset: int) -> None:
+            return None
+
+        return LogEnds(0, 9, 1, nothing)
+
+
+def lane() -> tuple[Lane, PlayedConsumer, PlayedShard]:
+    consumer, shard = PlayedConsumer(), PlayedShard()
+    parts: list[Any] = [consumer, PlayedLog(), shard, None, Metrics(), TP("t", 0)]
+    return Lane(*parts), consumer, shard
+
+
+async def test_what_is_fetched_and_not_yet_applied_is_not_reported_as_read() -> None:
+    followed, consumer, shard = lane()
+    await followed.pulse()
+    consumer.fetched = 9
+    for _ in range(4):
+        await followed.pulse()
+    assert 9 not in shard.told
+
+
+async def test_a_run_that_was_dropped_is_fetched_again_though_nothing_follows_it() -> None:
+    followed, consumer, _ = lane()
+    await followed.pulse()
+    consumer.dropped += 1
+    await followed.pulse()
+    assert consumer.restarts == [5, 5]
+
+
+async def test_a_quiet_partition_is_left_alone_and_reported_as_read() -> None:
+    followed, consumer, shard = lane()
+    for _ in range(4):
+        await followed.pulse()
+    assert consumer.restarts == [5]
+    assert shard.told[-1] == 5
