@@ -1,0 +1,77 @@
+"""The benchmarks print what they promise; how fast this machine is, no test says."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from redis import Redis
+
+from runtally.core.changes import Change
+from runtally.events.partition import key_of
+from runtally.events.wire import parse
+from runtally.ops.bench_load import Load
+
+_DAY_US = 86_400_000_000
+_NOON_US = 1_790_000_000_000_000
+
+Bench = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    def run(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "runtally", "bench", *arguments, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_the_load_is_what_the_contract_accepts_in_order_of_time() -> None:
+    load = Load(events=630, begin_us=_NOON_US, span_us=_DAY_US, family_us=600_000_000, partitions=8)
+    events = list(load)
+    assert (len(events), load.families, load.runs) == (630, 10, 200)
+    assert all(one.time_us <= next_.time_us for one, next_ in pairwise(events))
+    changes = [parse(event.value, topic="runs", record_us=_NOON_US + _DAY_US, max_clock_skew_us=0) for event in events]
+    assert all(
+        isinstance(change, Change) and key_of(change) == event.key
+        for change, event in zip(changes, events, strict=True)
+    )
+    assert len({change.id for change in changes if isinstance(change, Change)}) == 210
+    assert 650 < sum(len(event.value) for event in events) / len(events) < 750
+    assert list(load) == events
+
+
+def test_ingest_prints_its_numbers_and_nothing_else(bench: Bench) -> None:
+    found = bench("ingest", "--events", "60000")
+    assert list(found) == [
+        *("events", "runs", "events_per_second", "events_per_cpu_second", "bare_events_per_second", "bare_ratio"),
+        *("redis_bytes_per_run", "redis_cpu_us_per_event"),
+    ]
+    assert all(value > 0 for value in found.values())
+
+
+@pytest.mark.kafka
+async def test_on_given_servers_nothing_is_left_behind(bench: Bench, kafka: str, redis_url: str) -> None:
+    await asyncio.to_thread(bench, "ingest", "--events", "60000", "--kafka", kafka, "--redis-url", redis_url)
+    with Redis.from_url(redis_url) as redis:
+        assert redis.keys() == []
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        assert [topic for topic in await admin.list_topics() if topic.startswith("runtally-bench")] == []
+    finally:
+        await admin.close()
+
+
+def test_latency_prints_its_numbers_and_nothing_else(bench: Bench) -> None:
+    found = bench("latency", "--seconds", "2", "--rate", "100")
+    assert list(found) == ["p50_ms", "p99_ms"]
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
