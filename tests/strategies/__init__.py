@@ -12,12 +12,23 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .estates import estates, flow_run_of
+from .estates import estate_of, estates, flow_run_of
 from .filters import filters, filters_of, sub_filters
 from .histories import histories, question, questions
 from .pools import dice_exactly
 
-__all__ = ["estates", "filters", "filters_of", "flow_run_of", "histories", "questions", "requests", "sub_filters"]
+__all__ = [
+    "estate_of",
+    "estates",
+    "filters",
+    "filters_of",
+    "flow_run_of",
+    "histories",
+    "question",
+    "questions",
+    "requests",
+    "sub_filters",
+]
 
 
 def requests(count: int, *, filtered: bool = True) -> st.SearchStrategy[list[tuple[dict[str, Any], int]]]:

@@ -36,10 +36,11 @@ def estates(*, events: int = 60, latest_us: int | None = None) -> st.SearchStrat
     `latest_us` bounds `occurred` and the state timestamps, for servers that compare them with their own clock.
     The flow run of a task run is fixed by its place in TASK_RUNS, as producers promise.
     """
-    return dice_up_to(events).map(lambda dices: _estate(dices, latest_us))
+    return dice_up_to(events).map(lambda dices: estate_of(dices, latest_us))
 
 
-def _estate(dices: list[random.Random], latest_us: int | None) -> list[Event]:
+def estate_of(dices: list[random.Random], latest_us: int | None = None) -> list[Event]:
+    """What `estates` draws."""
     told: list[Event] = []
     for dice in dices:
         if told and dice.random() < 0.08:
