@@ -73,7 +73,7 @@ _VERSION_PARAMETER: Final = {
     "in": "header",
     "required": False,
     "description": "The version of Prefect's API that the client speaks, as x.y.z; optional.",
-    "schema": {"type": "string", "pattern": r"^\d{1,9}\.\d{1,9}\.\d{1,9}$"},
+    "schema": {"type": "string"},
 }
 
 
@@ -82,7 +82,8 @@ def _answers(status: int, what: str, content: Any, *refusals: int, headers: Any 
     if headers:
         good["headers"] = headers
     refused: dict[int | str, Any] = {
-        code: {"description": MEANINGS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model="Refusal")}}}} for code in refusals
+        code: {"description": MEANINGS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model="Refusal")}}}}
+        for code in refusals
     }
     return {status: good, **refused}
 
@@ -105,7 +106,15 @@ HISTORY: Final[dict[str, Any]] = {
     "description": "Bins of equal width over the range, at most 500. Each holds the task runs expected to start in "
     "it, counted by their current state, with the sums of their run time and lateness.",
     "responses": _answers(
-        200, "The bins, in order.", {"type": "array", "items": {"$ref": _REF.format(model="Bin")}}, 400, 413, 422, 501, 503, headers=_STAND_HEADERS
+        200,
+        "The bins, in order.",
+        {"type": "array", "items": {"$ref": _REF.format(model="Bin")}},
+        400,
+        413,
+        422,
+        501,
+        503,
+        headers=_STAND_HEADERS,
     ),
     "openapi_extra": _body("TaskRunHistory", required=True),
     "tags": ["Task runs"],
