@@ -5,7 +5,7 @@ Nothing here awaits, so an attempt sees one state of every shard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..core.bins import Bins
 from ..core.cells import Kinds, unpack
 from ..core.combine import Entry, Tally
-from ..core.groups import State
+from ..core.groups import OTHER, State
 from ..core.levels import LEVELS
 from ..core.plan import children, cover, undecided
 from ..core.rows import Ints, Rows, concat
@@ -60,7 +60,7 @@ def _add_shard(
     result: Attempt,
 ) -> list[Place]:
     """Add one shard's share to the tally; what is missing for it."""
-    state_map = _state_map(view, numbering)
+    mapped = state_map(dict(view.states()), numbering)
     type_codes = view.type_codes
     missing: list[Place] = []
     raw: Ints = np.empty(0, np.int64)
@@ -87,9 +87,9 @@ def _add_shard(
             else:
                 raw = split
         result.cells += len(sums)
-        tally.add_cells(sums, kinds, level.number, state_map)
+        tally.add_cells(sums, kinds, level.number, mapped)
     rows, absent = _raw_rows(view, raw)
-    tally.add_rows(rows, Kinds(rows.group, view.type_codes), _state_map(view, numbering))
+    tally.add_rows(rows, Kinds(rows.group, view.type_codes), state_map(dict(view.states()), numbering))
     result.raw_minutes += len(raw)
     result.raw_rows += len(rows)
     return missing + absent
@@ -112,9 +112,9 @@ def _within(buckets: Ints, level: int, bins: Bins) -> Ints:
     return buckets[(buckets * width + width > bins.start) & (buckets * width < bins.end)]
 
 
-def _state_map(view: View, numbering: dict[State, int]) -> Ints:
-    """The answer's number of each of the shard's states, −1 for those that are in no answer."""
-    mapped = np.full(len(view.type_codes), -1, np.int64)
-    for number, state in view.states():
+def state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:
+    """The answer's number of each of a shard's states, −1 for those that are in no answer."""
+    mapped = np.full(1 + max(states, default=OTHER), -1, np.int64)
+    for number, state in states.items():
         mapped[number] = numbering[state]
     return mapped

@@ -1,31 +1,51 @@
-"""The service behind the routes: views of all shards, refreshed for each request, answers made from them.
-
-A refresh is one MULTI over all shards. Requests take turns at refreshing, and what one has read the next one finds.
-"""
+"""The service behind the routes: answers from cells where that is possible, else by a scan of the raw runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from redis.asyncio import Redis
+import numpy as np
+import numpy.typing as npt
 
 from ..core.bins import Bins
-from ..core.request import NO_FILTERS, Filters, HistoryRequest
-from ..errors import BusyError, FilterNotSupportedError, NotReadyError, RuntallyError
+from ..core.cells import Kinds
+from ..core.combine import Entry, Tally
+from ..core.groups import State
+from ..core.levels import COARSEST, LEVELS, NONE
+from ..core.plan import days_between
+from ..core.predicate import TRUE, Node, atoms, compile_filters
+from ..core.request import Filters, HistoryRequest
+from ..errors import BusyError, NotReadyError, ServerLostError, TooLargeError
 from ..settings import Settings
-from ..store.connect import connect
-from ..store.keys import CATALOG, Keys
-from ..store.ledger import Ledger, Live, decode, read_live
-from ..store.link import Command, Link
-from ..store.view import Place, View
-from .answer import Attempt, attempt
+from ..store.blocks import BLOCK_LEVEL, Block
+from ..store.view import BLOCK, Place, View
+from .answer import attempt, state_map
+from .joined import Joined, Selection
+from .scan import Dictionaries, Split, selected, split
 from .service import CountAnswer, HistoryAnswer, Stand
+from .shards import Shards
 
-log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_MAX_ROUNDS = 60
+_BLOCKS_A_READ = 16
+_MAX_SELECTIONS = 64
 
-_MAX_ROUNDS = 40
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What a scan of one shard needs; nothing in it changes any more."""
+
+    blocks: list[Block]
+    verdict: Callable[[bytes], bool]
+    dictionaries: Dictionaries
+    type_codes: npt.NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.blocks))
 
 
 class History:
@@ -33,125 +53,195 @@ class History:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._redis: Redis | None = None
-        self._link: Link | None = None
-        self._live: Live | None = None
-        self._views: list[View] = []
-        self._catalog: Ledger | None = None
-        self._turn = asyncio.Lock()
-        self._connecting: asyncio.Task[None] | None = None
-        self._trouble = "not connected to Redis yet"
+        self._shards = Shards(settings)
+        self._scans = asyncio.Semaphore(settings.max_scans)
+        self._selections: dict[tuple[str, Node], Selection] = {}
 
     async def start(self) -> None:
         """Begin to connect; requests before that get `NotReadyError`."""
-        self._connecting = asyncio.create_task(self._connect())
+        self._shards.start()
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
-        if self._link is not None:
-            await self._link.close()
-        if self._redis is not None:
-            await self._redis.aclose()
+        await self._shards.stop()
 
     async def ready(self) -> None:
         """Return if an answer would be complete now."""
-        async with self._turn:
-            await self._refresh({})
-        ledgers = {view.shard: view.ledger for view in self._views}
-        if self._catalog is not None:
-            ledgers[CATALOG] = self._catalog
-        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
+        async with self._shards.turn:
+            try:
+                await self._shards.refresh({})
+            except ServerLostError as error:
+                raise NotReadyError(str(error)) from error
+            behind = [name for name, ledger in self._shards.ledgers().items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
-        """Answer from cells, with raw runs where a zone map says *some*."""
-        if request.filters != NO_FILTERS:
-            raise FilterNotSupportedError(request.filters.given()[0])
+        """Answer from cells without filters, by a scan with them."""
         bins = request.resolve(now_us)
-        found = await self._answer(bins, now_us)
-        assert found.entries is not None
-        plan = f"cells={found.cells}; raw_minutes={found.raw_minutes}; raw_runs={found.raw_rows}"
-        return HistoryAnswer(bins, found.entries, self._stand(now_us, plan))
+        tree = compile_filters(request.filters)
+        if tree == TRUE:
+            return await self._from_cells(bins, now_us)
+        days = range(0) if bins.count == 0 else days_between(bins.start, bins.end)
+        snapshots, stand = await self._snapshots(tree, lambda view: _blocks(view, days, bins), now_us)
+        entries = await self._in_turn(_history_of, snapshots, split(tree), bins, now_us)
+        return HistoryAnswer(bins, entries, stand)
 
     async def count(self, filters: Filters, now_us: int) -> CountAnswer:
-        """Not answered yet: needs the raw scan."""
-        raise FilterNotSupportedError("task_runs/count")
+        """Count all runs of the selection, also those without an expected time, without a state and outside any bin."""
+        tree = compile_filters(filters)
+        if tree == TRUE:
+            return await self._count_cells(now_us)
+        snapshots, stand = await self._snapshots(tree, lambda view: [*_blocks(view, None, None), NONE], now_us)
+        return CountAnswer(await self._in_turn(_count_of, snapshots, split(tree)), stand)
 
-    async def _answer(self, bins: Bins, now_us: int) -> Attempt:
+    async def _from_cells(self, bins: Bins, now_us: int) -> HistoryAnswer:
         missing: dict[int, list[Place]] = {}
-        async with self._turn:
+        async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
-                await self._refresh(missing)
-                found = attempt(self._views, bins, now_us)
+                await self._shards.refresh(missing)
+                found = attempt(self._shards.views, bins, now_us)
                 if found.entries is not None:
-                    for view in self._views:
-                        view.trim()
-                    return found
+                    self._shards.trim()
+                    plan = f"cells={found.cells}; raw_minutes={found.raw_minutes}; raw_runs={found.raw_rows}"
+                    return HistoryAnswer(bins, found.entries, self._stand(now_us, plan))
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")
 
-    async def _refresh(self, wanted: dict[int, list[Place]]) -> None:
-        """Move every view to one state of all shards, reading what is wanted by position."""
-        link = await self._linked()
-        while True:
-            commands: list[Command] = []
-            spans: list[tuple[View, list[Place], int, int]] = []
-            for position, view in enumerate(self._views):
-                places = wanted.get(position, [])
-                reads = view.reads(places)
-                spans.append((view, places, len(commands), len(commands) + len(reads)))
-                commands += reads
-            assert self._live is not None
-            commands.append(("HGETALL", Keys(self._settings.redis_prefix, self._live.generation, CATALOG).ledger))
-            replies = await link.transaction(commands)
-            assert replies is not None
-            for view, places, begin, end in spans:
-                view.take(places, replies[begin:end])
-            self._catalog = decode(replies[-1])
-            for view in self._views:
-                _ = view.ledger
-            if self._catalog is None:
-                raise NotReadyError("the catalog has no ledger yet: no worker has been assigned its partition")
-            if all(view.fresh for view in self._views):
+    async def _count_cells(self, now_us: int) -> CountAnswer:
+        async with self._shards.turn:
+            await self._read(lambda view: [Place(COARSEST.number, day) for day in view.days] + [Place(0, NONE)])
+            count = sum(
+                _runs_in(view, level, bucket)
+                for view in self._shards.views
+                for level, bucket in [*((COARSEST.number, day) for day in view.days), (0, NONE)]
+            )
+            return CountAnswer(count, self._stand(now_us, "cells"))
+
+    async def _snapshots(
+        self, tree: Node, blocks: Callable[[View], list[int]], now_us: int
+    ) -> tuple[list[_Snapshot], Stand]:
+        """Everything that a scan of those blocks needs, of one state of every shard."""
+        parts = split(tree)
+        async with self._shards.turn:
+            await self._shards.refresh({})
+            await self._check_size(tree, blocks)
+            if parts.flow_run is not None:
+                self._shards.follow_flow_runs()
+                await self._shards.refresh({})
+            await self._read(lambda view: [Place(BLOCK, bucket) for bucket in blocks(view)])
+            snapshots = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
+            self._shards.trim()
+            return snapshots, self._stand(now_us, f"scan; raw_runs={sum(s.size for s in snapshots)}")
+
+    async def _read(self, places: Callable[[View], Sequence[Place]]) -> None:
+        """Refresh until every view holds all of its places at its newest state."""
+        wanted: dict[int, list[Place]] = {}
+        for _ in range(100_000 // _BLOCKS_A_READ):
+            await self._shards.refresh(wanted)
+            wanted = {
+                position: absent[:_BLOCKS_A_READ] if absent[0].level == BLOCK else absent
+                for position, view in enumerate(self._shards.views)
+                if (absent := [place for place in places(view) if not view.holds(place)])
+            }
+            if not wanted:
                 return
-            wanted = {}
+        raise BusyError("the runs of this range change faster than they can be read")
 
-    async def _linked(self) -> Link:
-        if self._link is None or self._redis is None:
-            raise NotReadyError(self._trouble)
-        live = await read_live(self._redis, self._settings) if not self._views else self._live
-        if live is None:
-            raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
-        if live != self._live:
-            self._live = live
-            budget = self._settings.api_cache // live.partitions
-            self._views = [
-                View(self._settings.redis_prefix, live.generation, str(shard), budget)
-                for shard in range(live.partitions)
-            ]
-        return self._link
+    async def _check_size(self, tree: Node, blocks: Callable[[View], list[int]]) -> None:
+        """Refuse a scan over the budget before anything is read for it."""
+        ratio = COARSEST.width_us // LEVELS[BLOCK_LEVEL].width_us
 
-    async def _connect(self) -> None:
-        self._trouble = "waiting for Redis"
+        def days(view: View) -> list[int]:
+            return sorted({bucket // ratio for bucket in blocks(view) if bucket != NONE})
+
+        await self._read(lambda view: [Place(COARSEST.number, day) for day in days(view)])
+        rows = sum(_runs_in(view, COARSEST.number, day) for view in self._shards.views for day in days(view))
+        if rows > self._settings.max_scan_rows:
+            columns = ", ".join(dict.fromkeys(atom.column for atom in atoms(tree)))
+            raise TooLargeError(
+                f"The filters on {columns} need a scan of about {rows:,} runs, more than the "
+                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or leave those filters out."
+            )
+
+    def _snapshot(self, view: View, parts: Split, blocks: list[int]) -> _Snapshot:
+        found = [block for bucket in blocks if (block := view.block(bucket)) is not None and len(block)]
+        verdict: Callable[[bytes], bool] = _nobody
+        if parts.flow_run is not None:
+            known = self._selection(view.shard, parts.flow_run).update(view.flow_runs, self._shards.catalog)
+            joined = Joined(self._shards.catalog)
+            tree = parts.flow_run
+            verdict = lambda flow_run: known[flow_run] if flow_run in known else joined.selects(tree, flow_run)  # noqa: E731
+        states = dict(view.states())
+        return _Snapshot(found, verdict, Dictionaries(states, list(view.tag_sets.sets)), view.type_codes)
+
+    def _selection(self, shard: str, tree: Node) -> Selection:
+        key = (shard, tree)
+        known = self._selections.pop(key, None) or Selection(tree)
+        self._selections[key] = known
+        while len(self._selections) > _MAX_SELECTIONS * len(self._shards.views):
+            self._selections.pop(next(iter(self._selections)))
+        return known
+
+    async def _in_turn(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Run a scan in a thread, a few at a time; the rest wait, for so long."""
         try:
-            self._redis = await connect(self._settings)
-            self._link = Link(self._redis)
-        except RuntallyError as error:
-            log.error("%s", error)
-            self._trouble = str(error)
+            async with asyncio.timeout(self._settings.scan_wait / 1e6):
+                await self._scans.acquire()
+        except TimeoutError:
+            raise BusyError("too many scans of raw runs at once; try again", retry_after_s=2) from None
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        finally:
+            self._scans.release()
 
     def _stand(self, now_us: int, plan: str) -> Stand:
-        ledgers = {view.shard: view.ledger for view in self._views}
-        assert self._catalog is not None
-        ledgers = {CATALOG: self._catalog, **ledgers}
+        ledgers = self._shards.ledgers()
         return Stand(
             now_us,
             {name: ledger.next for name, ledger in ledgers.items()},
             {name: ledger.epoch for name, ledger in ledgers.items()},
             plan=plan,
         )
+
+
+def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int) -> list[list[Entry]]:
+    numbering: dict[State, int] = {}
+    for snapshot in snapshots:
+        for state in snapshot.dictionaries.states.values():
+            numbering.setdefault(state, len(numbering))
+    tally = Tally(bins, now_us, list(numbering))
+    for snapshot in snapshots:
+        mapped = state_map(snapshot.dictionaries.states, numbering)
+        for block in snapshot.blocks:
+            mask = selected(block, tree, snapshot.verdict, snapshot.dictionaries)
+            rows = block.rows.take(mask)
+            tally.add_rows(rows, Kinds(rows.group, snapshot.type_codes), mapped)
+    return tally.entries()
+
+
+def _count_of(snapshots: list[_Snapshot], tree: Split) -> int:
+    return sum(
+        int(selected(block, tree, snapshot.verdict, snapshot.dictionaries).sum())
+        for snapshot in snapshots
+        for block in snapshot.blocks
+    )
+
+
+def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
+    """The blocks of a view that can hold runs of the bins; all of them without bins."""
+    width = LEVELS[BLOCK_LEVEL].width_us
+    ratio = COARSEST.width_us // width
+    found = [day * ratio + part for day in sorted(view.days) if days is None or day in days for part in range(ratio)]
+    if bins is None:
+        return found
+    return [bucket for bucket in found if bucket * width < bins.end and (bucket + 1) * width > bins.start]
+
+
+def _runs_in(view: View, level: int, bucket: int) -> int:
+    cells = view.cells(level, bucket)
+    return 0 if cells is None else int(cells["n"].sum())
+
+
+def _nobody(_: bytes) -> bool:
+    return False

@@ -208,3 +208,9 @@ def state_in_tail(record: bytes) -> State:
     """The state of a run whose state is past the shard's cap (number OTHER)."""
     kind, name, _ = _unpack(memoryview(record)[WIDTH:])[5]
     return kind, name
+
+
+def names_and_tags(record: bytes) -> tuple[str | None, list[str] | None]:
+    """Name and tags, from the tail."""
+    tail = _unpack(memoryview(record)[WIDTH:])
+    return tail[0], tail[1]

@@ -7,7 +7,7 @@ So an answer made from a view, without awaiting in between, is made from one sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,9 @@ from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
 from ..errors import NotReadyError
 from . import ledger as ledgers
+from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, TagSets, block_of
 from .bounded import Bounded
+from .flow_runs import FlowRuns
 from .keys import SCOPE_ALL, Keys
 from .ledger import Ledger
 from .link import Command
@@ -32,18 +34,15 @@ _OVERHEAD: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Something to read: a bucket's cells, or with `level` −1 a minute's raw runs."""
+    """Something to read: a bucket's cells; with `level` RAW a minute's raw runs, with BLOCK those of a block's six
+    hours (or of the bucket without expected time)."""
 
     level: int
     bucket: int
 
-    @property
-    def is_raw(self) -> bool:
-        """Whether raw runs are meant."""
-        return self.level < 0
-
 
 RAW: Final = -1
+BLOCK: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +63,16 @@ class View:
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
-        self._copies: Bounded[Place, CellArray | RawMinute] = Bounded(budget_bytes, _weigh)
+        self._copies: Bounded[Place, CellArray | RawMinute | Block] = Bounded(budget_bytes, _weigh)
         self._ledger: Ledger | None = None
         self._states = States()
         self._extra: dict[State, int] = {}
         self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
         self._stale = True
         self.days: set[int] = set()
+        self.tag_sets = TagSets()
+        self.flow_runs = FlowRuns()
+        self.follows_flow_runs = False
 
     @property
     def ledger(self) -> Ledger:
@@ -97,16 +99,26 @@ class View:
         for state, number in self._extra.items():
             yield number, state
 
+    def holds(self, place: Place) -> bool:
+        """Whether a copy is here."""
+        return self._copies.get(place) is not None
+
     def cells(self, level: int, bucket: int) -> CellArray | None:
         """The cells of a bucket, None when they are not here."""
         found = self._copies.get(Place(level, bucket))
-        assert not isinstance(found, RawMinute)
+        assert not isinstance(found, RawMinute | Block)
         return found
 
     def raw(self, minute: int) -> RawMinute | None:
         """The raw runs of a minute, None when they are not here."""
         found = self._copies.get(Place(RAW, minute))
         assert found is None or isinstance(found, RawMinute)
+        return found
+
+    def block(self, bucket: int) -> Block | None:
+        """The raw runs of a block, None when they are not here."""
+        found = self._copies.get(Place(BLOCK, bucket))
+        assert found is None or isinstance(found, Block)
         return found
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
@@ -120,9 +132,13 @@ class View:
         else:
             known = len(self._states) - len(States())
             commands += [("LRANGE", keys.states, known, -1), touched]
+        if self.follows_flow_runs:
+            commands.append(self.flow_runs.read(keys, self._follow_since()))
         for place in wanted:
-            if place.is_raw:
+            if place.level == RAW:
                 commands.append(("HGETALL", keys.raw(place.bucket)))
+            elif place.level == BLOCK:
+                commands.append(_read_block(keys, place.bucket))
             else:
                 commands.append(("HGET", keys.cells(place.level, place.bucket), SCOPE_ALL))
         return commands
@@ -145,9 +161,15 @@ class View:
         else:
             self._extend(decode_states(replies[1]))
             self._drop(int(minute) for minute in replies[2])
-        for place, reply in zip(wanted, replies[3:], strict=True):
-            if place.is_raw:
+        rest = replies[3:]
+        if self.follows_flow_runs:
+            self.flow_runs.take(rest[0], found.seq)
+            rest = rest[1:]
+        for place, reply in zip(wanted, rest, strict=True):
+            if place.level == RAW:
                 self._copies.put(place, self._raw_minute(reply))
+            elif place.level == BLOCK:
+                self._copies.put(place, self._block(reply))
             else:
                 self._copies.put(place, np.frombuffer(reply or b"", CELL))
 
@@ -155,8 +177,13 @@ class View:
         """Keep within the memory budget: not in the middle of an answer."""
         self._copies.trim()
 
+    def _follow_since(self) -> int:
+        return -1 if self._stale else self.flow_runs.seq
+
     def _forget(self) -> None:
         self._copies.clear()
+        self.tag_sets = TagSets()
+        self.flow_runs = FlowRuns()
         self._states = States()
         self._extra = {}
         self._type_codes = self._states.type_codes
@@ -166,6 +193,7 @@ class View:
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
             self._copies.discard(Place(RAW, minute))
+            self._copies.discard(Place(BLOCK, NONE if minute == NONE else minute // MINUTES))
             for level, bucket in ancestors(minute):
                 self._copies.discard(Place(level, bucket))
             if minute != NONE:
@@ -184,9 +212,21 @@ class View:
         codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
         self._type_codes = codes
 
+    def _block(self, reply: list[list[bytes]]) -> Block:
+        ids = [identity for pairs in reply for identity in pairs[::2]]
+        records = [record for pairs in reply for record in pairs[1::2]]
+        block = block_of(ids, records, self.tag_sets)
+        self._name_others(block.rows, records)
+        return block
+
     def _raw_minute(self, reply: list[bytes]) -> RawMinute:
         ids, records = tuple(reply[::2]), tuple(reply[1::2])
         rows = rows_of(records, np.zeros(len(records), np.bool_))
+        self._name_others(rows, records)
+        return RawMinute(ids, records, rows)
+
+    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
+        """Give runs whose state is past the shard's cap a number of this view's own."""
         beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
         if beyond:
             known = len(self._extra)
@@ -195,10 +235,17 @@ class View:
                 rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
             if len(self._extra) != known:
                 self._renew_type_codes()
-        return RawMinute(ids, records, rows)
 
 
-def _weigh(copy: CellArray | RawMinute) -> int:
+def _read_block(keys: Keys, bucket: int) -> Command:
+    if bucket == NONE:
+        return ("EVAL", READ_NONE, 1, keys.raw(NONE))
+    return ("EVAL", READ_MINUTES, 1, keys.raw(NONE)[: -len("none")], bucket * MINUTES, (bucket + 1) * MINUTES - 1)
+
+
+def _weigh(copy: CellArray | RawMinute | Block) -> int:
+    if isinstance(copy, Block):
+        return _OVERHEAD + 300 * len(copy)
     if isinstance(copy, RawMinute):
         return _OVERHEAD + 400 * len(copy.ids)
     return _OVERHEAD + copy.nbytes

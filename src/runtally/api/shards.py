@@ -1,0 +1,122 @@
+"""All shards as this process knows them: views, the catalog, and the refresh that moves them together.
+
+A refresh is one MULTI over all shards, so everything that is read between two refreshes, without awaiting, is of one
+state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+
+from ..errors import NotReadyError, RuntallyError
+from ..settings import Settings
+from ..store.catalog_copy import CatalogCopy
+from ..store.connect import connect
+from ..store.keys import CATALOG
+from ..store.ledger import Ledger, Live, read_live
+from ..store.link import Command, Link
+from ..store.view import Place, View
+
+log = logging.getLogger(__name__)
+
+Wanted = Mapping[int, Sequence[Place]]
+"""By a view's position, what to read."""
+
+
+class Shards:
+    """Use `async with shards.turn:` around a refresh and whatever has to see its state."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis: Redis | None = None
+        self._link: Link | None = None
+        self._live: Live | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._trouble = "not connected to Redis yet"
+        self._catalog: CatalogCopy | None = None
+        self.turn = asyncio.Lock()
+        self.views: list[View] = []
+
+    @property
+    def catalog(self) -> CatalogCopy:
+        """The catalog, as of the last refresh."""
+        if self._catalog is None:
+            raise NotReadyError(self._trouble)
+        return self._catalog
+
+    def start(self) -> None:
+        """Begin to connect; a refresh before that raises `NotReadyError`."""
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._connecting
+        if self._link is not None:
+            await self._link.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def ledgers(self) -> dict[str, Ledger]:
+        """Every shard's ledger by its name, the catalog's first."""
+        return {CATALOG: self.catalog.ledger, **{view.shard: view.ledger for view in self.views}}
+
+    def follow_flow_runs(self) -> None:
+        """Keep copies of all flow runs from the next refresh on."""
+        for view in self.views:
+            view.follows_flow_runs = True
+
+    async def refresh(self, wanted: Wanted) -> None:
+        """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
+        link = await self._linked()
+        while True:
+            commands: list[Command] = [self.catalog.read()]
+            spans: list[tuple[View, Sequence[Place], int, int]] = []
+            for position, view in enumerate(self.views):
+                places = wanted.get(position, ())
+                reads = view.reads(places)
+                spans.append((view, places, len(commands), len(commands) + len(reads)))
+                commands += reads
+            replies = await link.transaction(commands)
+            assert replies is not None
+            self.catalog.take(replies[0])
+            for view, places, begin, end in spans:
+                view.take(places, replies[begin:end])
+            self.ledgers()
+            if all(view.fresh for view in self.views):
+                return
+            wanted = {}
+
+    def trim(self) -> None:
+        """Keep within the memory budget: between answers."""
+        for view in self.views:
+            view.trim()
+
+    async def _linked(self) -> Link:
+        if self._link is None or self._redis is None:
+            raise NotReadyError(self._trouble)
+        if self._live is None:
+            self._live = await read_live(self._redis, self._settings)
+            if self._live is None:
+                raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
+            prefix, generation = self._settings.redis_prefix, self._live.generation
+            budget = self._settings.api_cache // self._live.partitions
+            self.views = [View(prefix, generation, str(p), budget) for p in range(self._live.partitions)]
+            self._catalog = CatalogCopy(prefix, generation)
+        return self._link
+
+    async def _connect(self) -> None:
+        self._trouble = "waiting for Redis"
+        try:
+            self._redis = await connect(self._settings)
+            self._link = Link(self._redis)
+        except RuntallyError as error:
+            log.error("%s", error)
+            self._trouble = str(error)
