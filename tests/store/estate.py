@@ -1,4 +1,4 @@
-"""An estate in a real Redis, put there by the real shards, without Kafka: events in batches, as a log would give them."""
+"""An estate in a real Redis, put there by the real shards, without Kafka: events in batches as a log gives them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ class Estate:
             await self.refresh(missing)
             found = attempt(self.views, bins, now)
             if found.entries is not None:
-                return [{e.state: (e.count, e.run_time_us, e.lateness_us) for e in entries} for entries in found.entries]
+                return [
+                    {e.state: (e.count, e.run_time_us, e.lateness_us) for e in entries} for entries in found.entries
+                ]
             missing = found.missing
 
     async def cell_differences(self) -> list[Any]:
