@@ -1,20 +1,13 @@
-"""The table of filter fields is what the docs, the models and the predicate tree say."""
+"""Every row of the table of filter fields becomes atoms on its own columns."""
 
 from __future__ import annotations
-
-import re
-from importlib.resources import files
-from pathlib import Path
 
 import pytest
 
 from runtally.core.attributes import RULES, By, Kind, Test
-from runtally.core.filters import FILTERS, markdown
+from runtally.core.filters import FILTERS
 from runtally.core.predicate import DEPLOYMENT_EXISTS, FLOW_EXISTS, HAS_FLOW_RUN, Atom, atoms, compile_filters
 from runtally.core.request import EntityFilter, Filters, SubFilter
-
-PAGE = Path(str(files("runtally"))) / "docs" / "filters.md"
-GENERATED = re.compile(r"(<!-- filters: .*? -->\n).*(<!-- end of filters -->)", re.DOTALL)
 
 ROWS = [
     pytest.param(entity, part, attribute, id=f"{entity}.{part.name}.{attribute.path}")
@@ -31,15 +24,6 @@ SAMPLES = {
     Kind.TIME: 1,
     Kind.INT: 1,
 }
-
-
-def page_with_table(text: str) -> str:
-    return GENERATED.sub(lambda match: f"{match[1]}\n{markdown()}\n\n{match[2]}", text)
-
-
-def test_the_page_shows_the_table_as_it_is():
-    text = PAGE.read_text(encoding="utf-8")
-    assert text == page_with_table(text), "run: uv run python -m tests.core.test_filters"
 
 
 def test_every_test_has_a_rule():
@@ -61,7 +45,3 @@ def test_every_attribute_compiles_to_atoms_on_its_own_columns(entity, part, attr
     value = False if attribute.inverted else SAMPLES[attribute.kind]
     assert asked == [Atom(column, attribute.test, value) for column in columns]
     assert attribute.description.endswith(".")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from ..core import filters
 from ..metrics import METRICS, PREFIX
 from ..settings import NEVER_US, Settings, parse_duration_us, parse_size_bytes
 
@@ -45,7 +46,11 @@ def metrics_table() -> str:
     return _markdown(("metric", "kind", "labels", "what it tells"), rows)
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"settings.md": settings_table, "metrics.md": metrics_table}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": settings_table,
+    "metrics.md": metrics_table,
+    "filters.md": filters.markdown,
+}
 
 
 def filled(page: str, text: str) -> str:
