@@ -6,6 +6,7 @@ Whatever takes long to import is imported by the command that needs it.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -83,6 +84,8 @@ def api(
         runtally api --port 8080
     """
     settings = load_settings({"kafka": kafka, "redis_url": redis_url, "api_host": host, "api_port": port})
+    # Read by polars when it is imported, which the next lines do.
+    os.environ["POLARS_MAX_THREADS"] = str(settings.scan_threads)
     import uvicorn
 
     from .api import create_app

@@ -6,7 +6,6 @@
     │   ├── BadEventError            an event breaks the contract of docs/events.md
     │   ├── BadRequestError          a history request that cannot be answered as asked (422)
     │   ├── TooLargeError            a body or a scan over its budget (413 or 422)
-    │   ├── FilterNotSupportedError  a filter that cannot be evaluated (501)
     │   └── AlreadyRunningError      another `runtally up` holds the data dir
     └── SystemError_                 something around us is not as it must be
         ├── NotReadyError            a shard has no ledger yet, or is behind (503)
@@ -63,14 +62,6 @@ class TooLargeError(UserError):
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
         self.status = status
-
-
-class FilterNotSupportedError(UserError):
-    """A filter that cannot be evaluated (HTTP 501); `path` is its place in the body, such as `flow_runs.tags`."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"The filter {path} is not supported yet; leave it out or set it to null.")
-        self.path = path
 
 
 class AlreadyRunningError(UserError):

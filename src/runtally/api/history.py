@@ -97,9 +97,17 @@ class History:
 
     async def _from_cells(self, bins: Bins, now_us: int) -> HistoryAnswer:
         missing: dict[int, list[Place]] = {}
+        # What was written again while something else was being read is read in every further round: else a range that
+        # many shards write to is never all there at once.
+        read: set[tuple[int, Place]] = set()
+        busy: dict[int, set[Place]] = {}
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
-                await self._shards.refresh(missing)
+                for position, places in missing.items():
+                    busy.setdefault(position, set()).update(place for place in places if (position, place) in read)
+                    read.update((position, place) for place in places)
+                positions = missing.keys() | busy.keys()
+                await self._shards.refresh({at: list({*missing.get(at, ()), *busy.get(at, ())}) for at in positions})
                 found = attempt(self._shards.views, bins, now_us)
                 if found.entries is not None:
                     self._shards.trim()

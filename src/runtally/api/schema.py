@@ -112,7 +112,6 @@ HISTORY: Final[dict[str, Any]] = {
         400,
         413,
         422,
-        501,
         503,
         headers=_STAND_HEADERS,
     ),
@@ -123,7 +122,7 @@ COUNT: Final[dict[str, Any]] = {
     "summary": "Number of task runs",
     "description": "How many task runs the filters select, with or without an expected start time.",
     "responses": _answers(
-        200, "The number.", {"type": "integer", "minimum": 0}, 400, 413, 422, 501, 503, headers=_STAND_HEADERS
+        200, "The number.", {"type": "integer", "minimum": 0}, 400, 413, 422, 503, headers=_STAND_HEADERS
     ),
     "openapi_extra": _body("TaskRunCount", required=False),
     "tags": ["Task runs"],

@@ -63,7 +63,7 @@ class HistoryService(Protocol):
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer a history request as of `now_us`.
 
-        Raises `BadRequestError`, `TooLargeError`, `FilterNotSupportedError`, `NotReadyError`, `BusyError` or
+        Raises `BadRequestError`, `TooLargeError`, `NotReadyError`, `BusyError` or
         `ServerLostError`.
         """
 

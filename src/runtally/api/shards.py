@@ -100,10 +100,10 @@ class Shards:
             view.trim()
 
     async def _linked(self) -> Link:
-        if self._link is None or self._redis is None:
+        if self._link is None:
             raise NotReadyError(self._trouble)
         if self._live is None:
-            self._live = await read_live(self._redis, self._settings)
+            self._live = await read_live(self._link, self._settings)
             if self._live is None:
                 raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
             prefix, generation = self._settings.redis_prefix, self._live.generation
