@@ -54,8 +54,8 @@ def publish(
     """Validate events and publish them under the right key; ends once the broker has them all.
 
     A line is an event as `runtally schema events` says, or one of Prefect's own. Bad lines are told with their number.
-    With a bad line in it nothing of a file is published, except with `--skip-bad`; of standard input, what came 2,000
-    lines before it has been published by then. Beside a running `runtally up` no address is needed.
+    If a file has one, nothing of it is published, except with `--skip-bad`; standard input goes out in parts of 2,000
+    lines, and the part with the bad line and all after it do not. Beside a running `runtally up` no address is needed.
 
         runtally publish --check events.jsonl
 
@@ -72,8 +72,8 @@ def publish(
             if check:
                 typer.echo(tally.words("good", tally.good))
             if tally.bad and not skip_bad:
-                nothing = "" if check else " Nothing was published;"
-                raise UserError(f"{_lines(tally.bad)} bad.{nothing} mend them, or leave them out with --skip-bad")
+                nothing = "" if check else " and nothing was published"
+                raise UserError(f"{_lines(tally.bad)} bad{nothing}: mend what is said above, or use --skip-bad")
             if check:
                 return
             source.seek(begin)
@@ -125,8 +125,8 @@ async def _publish(
         for messages in _parts(source, settings, tally, advance, tell=tell):
             if tally.bad and not skip_bad:
                 raise UserError(
-                    f"{_lines(tally.bad)} bad; stopped before the part that holds it. Mend it, or leave bad lines out "
-                    "with --skip-bad"
+                    f"{_lines(tally.bad)} bad: stopped before those 2,000 lines; mend what is said above, or use "
+                    "--skip-bad"
                 )
             tally.published += await publisher.publish(messages)
 

@@ -12,11 +12,13 @@ from runtally.core.changes import ENTITIES
 from runtally.errors import BadEventError
 from runtally.events.ids import flow_run_identity, identity, text_of, uuid_text
 
+from ..conftest import examples
 from ..reference.events import id_text
 
 ENTITY = st.sampled_from([*ENTITIES])
 
 
+@examples(2000)
 @given(ENTITY, st.uuids())
 def test_every_spelling_is_the_same_id(entity: str, known: uuid.UUID) -> None:
     plain = str(known)
@@ -27,6 +29,7 @@ def test_every_spelling_is_the_same_id(entity: str, known: uuid.UUID) -> None:
     assert text_of(known.bytes) == plain
 
 
+@examples(2000)
 @given(ENTITY, st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_any_other_text_is_what_the_reference_makes_of_it(entity: str, text: str) -> None:
     assert text_of(identity(entity, text)) == id_text(entity, text)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from runtally.errors import BadEventError
 from runtally.events.times import LAST_US, duration_us, micros
 
+from ..conftest import examples
 from ..reference.times import event_time_us
 
 INSTANTS = st.integers(0, LAST_US - 1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@examples(4000)
 @given(INSTANTS, st.integers(-1439, 1439), st.sampled_from("Tt "), st.text("0123456789", max_size=4))
 @example(0, 0, "T", "")
 @example(LAST_US - 1, 1439, " ", "9999")
@@ -28,6 +30,7 @@ def test_every_microsecond_of_the_range_comes_out_exactly(us: int, offset_min: i
     assert micros(text[:26] + more + text[26:], "x") == us
 
 
+@examples(4000)
 @given(INSTANTS, st.integers(0, 6))
 def test_fewer_digits_are_the_same_instant(us: int, digits: int) -> None:
     us -= us % 10 ** (6 - digits)
@@ -36,6 +39,7 @@ def test_fewer_digits_are_the_same_instant(us: int, digits: int) -> None:
     assert {micros(short + offset, "x") for offset in ("Z", "z", "+00:00", "-00:00")} == {us}
 
 
+@examples(4000)
 @given(
     st.from_regex(r"\A(20|19|22)\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-6]\d:[0-6]\d(\.\d{1,8})?(Z|[+-][0-2]\d:[0-6]\d)\Z")
 )

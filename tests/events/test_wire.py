@@ -18,6 +18,7 @@ from runtally.events.ids import identity
 from runtally.events.wire import MAX_EVENT_BYTES, Ignored, parse, parse_any
 from runtally.events.wire import read as read_by_itself
 
+from ..conftest import examples
 from ..reference import events as reference
 from ..strategies import estates
 from .samples import DATA, DAY_US, FLOW, FLOW_RUN, RUN, STATE, T_US, T, change_of, event, fields, raw, read
@@ -401,11 +402,13 @@ JUNK = st.recursive(
 )
 
 
+@examples(2000)
 @given(st.binary(max_size=200) | JUNK.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_change_or_ignored_or_bad(message: bytes) -> None:
     assert isinstance(_parsed(message), Change | Ignored | BadEventError)
 
 
+@examples(2000)
 @given(st.sampled_from([*PREFECT_EVENTS, raw(event()), raw(event("flow_run", **STATE))]), st.data())
 def test_a_damaged_event_is_a_change_or_ignored_or_bad(message: bytes, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(message)))
@@ -424,6 +427,7 @@ IDS = st.sampled_from([RUN, RUN.upper(), RUN.replace("-", ""), "{" + RUN + "}", 
 ANYTHING = st.none() | st.sampled_from([1, 2.5, -1e-7, 4e9, True, [], {}, ["a"], "RUNNING", "x"]) | TIMES | IDS
 
 
+@examples(2000)
 @given(st.sampled_from([*ENTITIES]), st.sampled_from(["upsert", "patch", "delete"]), st.data(), st.booleans())
 def test_events_mean_what_the_reference_says(entity: str, action: str, data: st.DataObject, ascii_only: bool) -> None:
     names = [*DATA[entity], *STATE, *ENTITIES[entity].fields, "flow_run_id"]
@@ -432,6 +436,7 @@ def test_events_mean_what_the_reference_says(entity: str, action: str, data: st.
     _agrees(json.dumps(message, ensure_ascii=ascii_only).encode())
 
 
+@examples(600)
 @given(estates())
 def test_estates_mean_what_the_reference_says(told: list[dict[str, Any]]) -> None:
     for each in told:

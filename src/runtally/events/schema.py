@@ -13,12 +13,12 @@ Json = dict[str, Any]
 _KINDS: Final[dict[Kind, tuple[Json, str]]] = {
     "id": (
         {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES},
-        f"id: a UUID, or any text up to {MAX_ID_BYTES} bytes",
+        "id",
     ),
     "text": ({"type": "string"}, "text"),
-    "state type": ({"enum": list(get_args(StateType))}, "one of the nine state types"),
+    "state type": ({"enum": list(get_args(StateType))}, "state type"),
     "time": ({"type": "string", "format": "date-time"}, "time"),
-    "seconds": ({"type": "number"}, "seconds, a number"),
+    "seconds": ({"type": "number"}, "seconds"),
     "tags": ({"type": "array", "items": {"type": "string"}}, "array of texts"),
     "flag": ({"type": "boolean"}, "true or false"),
     "creator": (
@@ -57,7 +57,7 @@ def reason_table() -> str:
 
 
 def tables() -> dict[str, str]:
-    """Every table of docs/events.md by its name; it stands there between `<!-- NAME -->` and `<!-- end -->`."""
+    """Every table of docs/events.md by its name, which stands in the marks around it there."""
     return {**{f"fields of {entity}": field_table(entity) for entity in CONTRACT}, "reasons": reason_table()}
 
 
