@@ -11,7 +11,6 @@ from runtally.core.combine import Entry
 from runtally.errors import (
     BadRequestError,
     BusyError,
-    FilterNotSupportedError,
     LedgerTroubleError,
     NotReadyError,
     ServerLostError,
@@ -231,13 +230,6 @@ async def test_what_goes_wrong_behind(client, service, path, trouble, status, bo
     service.trouble = trouble
     answer = await client.post(path, json=GOOD)
     assert (answer.status_code, answer.json(), answer.headers.get("retry-after")) == (status, body, retry)
-
-
-async def test_a_filter_that_is_not_supported_is_named(client, service):
-    service.trouble = FilterNotSupportedError("flow_runs.tags")
-    answer = await client.post(HISTORY, json=GOOD)
-    assert answer.status_code == 501
-    assert "flow_runs.tags" in answer.json()["detail"]
 
 
 async def test_the_service_lives_as_long_as_the_application(service):
