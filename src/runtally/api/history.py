@@ -169,7 +169,8 @@ class History:
             columns = ", ".join(dict.fromkeys(atom.column for atom in atoms(tree)))
             raise TooLargeError(
                 f"The filters on {columns} need a scan of about {rows:,} runs, more than the "
-                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or leave those filters out."
+                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
+                "leave those filters out."
             )
 
     def _snapshot(self, view: View, parts: Split, blocks: list[int]) -> _Snapshot:
