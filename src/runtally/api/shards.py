@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING
 
 from ..errors import NotReadyError, RuntallyError
 from ..settings import Settings
@@ -21,6 +20,9 @@ from ..store.keys import CATALOG
 from ..store.ledger import Ledger, Live, read_live
 from ..store.link import Command, Link
 from ..store.view import Place, View
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 

@@ -98,7 +98,7 @@ class Stack:
         """
         from ..ops import topics
         from ..store.connect import connect
-        from ..store.ledger import accept_new_log, read_live
+        from ..store.ledger import accept_new_log, positions
 
         if self.valkey:
             await asyncio.to_thread(self.valkey.start)
@@ -106,7 +106,7 @@ class Stack:
             await asyncio.to_thread(self.broker.start)
             redis = await connect(self.settings)
             try:
-                if self.store != self._data.known_store() and await read_live(redis, self.settings) is not None:
+                if self.store != self._data.known_store() and await positions(redis, self.settings):
                     raise UserError(
                         f"the data in Redis ({self.store}) follows another log: name its Kafka with --kafka, or choose "
                         "another RUNTALLY_REDIS_PREFIX"

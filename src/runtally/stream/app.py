@@ -7,11 +7,10 @@ import contextlib
 import logging
 import signal
 import tempfile
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import uvloop
 from faust.types import TP
-from redis.asyncio import Redis
 
 from ..errors import RuntallyError, ServerLostError, SystemError_
 from ..events.publish import Publisher
@@ -25,6 +24,9 @@ from .health import serve
 from .intake import Intake, TooManyBadError
 from .lane import Lane
 from .log import Log
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 
