@@ -28,6 +28,9 @@ SettingsFactory = Callable[..., Settings]
 Starter = Callable[..., Child]
 
 
+hypothesis.settings.register_profile("runtally", deadline=None)
+hypothesis.settings.load_profile("runtally")
+
 LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
 """Whether properties run with all of their cases; otherwise with a twentieth."""
 
