@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 import typer
 
 from runtally.api import create_app
+from runtally.api.models import HistoryBody, history_request
 from runtally.cli import app as cli
 from runtally.docs import tables
+from runtally.events.publish import Message, checked
 from runtally.settings import Settings
 from runtally.store import keys
 
@@ -78,7 +81,7 @@ def test_variables_that_are_named_exist(page):
 def test_commands_and_options_that_are_named_exist(page):
     known = commands()
     for span in code_in(page.read_text(encoding="utf-8")):
-        for called in re.findall(r"(?:^|\| )(?:[A-Z_]+=\S+ )*(?:uv run )?runtally((?: [^\s|>#]+)+)", span):
+        for called in re.findall(r"(?:^|\| )(?:[A-Z_]+=\S+ )*(?:uv run )?runtally( [a-z-][^|>#]*)", span):
             words = re.findall(r"[a-z-]+", called)
             name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
             assert name is not None, span
@@ -90,7 +93,9 @@ def test_commands_and_options_that_are_named_exist(page):
 @every_page
 def test_routes_that_are_named_exist(page):
     paths = set(create_app(Settings()).openapi()["paths"])
-    known = paths | {path.removeprefix("/api") for path in paths} | {"/docs", "/metrics", "/health"}
+    known = (
+        paths | {path.removeprefix("/api") for path in paths} | {"/docs", "/api/openapi.json", "/metrics", "/health"}
+    )
     for span in code_in(page.read_text(encoding="utf-8")):
         for path in re.findall(r"(?:POST |GET |:42\d\d|^)(/(?:[a-z_.]+/?)+)", span):
             assert path in known, span
@@ -122,7 +127,20 @@ def test_the_readme_is_short():
 def test_nothing_names_a_place_of_one_machine(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"/work/|/home/|/root/|/tmp/|file://", text)
-    assert set(re.findall(r"https?://([^/\s:`'\"]+)", text)) <= {"127.0.0.1", "localhost", "<api_host>", "prefect"}
+    hosts = set(re.findall(r"https?://([^/\s:`'\"]+)", text))
+    assert hosts <= {"127.0.0.1", "localhost", "<api_host>"}
+
+
+def test_the_code_of_the_readme_is_valid():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (program,) = [code for language, code in blocks if language == "python"]
+    compile(program, "README.md", "exec")
+    answer, event = [code for language, code in blocks if language == "json"]
+    assert [len(each["states"]) for each in json.loads(answer)] == [1, 1]
+    assert isinstance(checked(event.encode(), Settings(), 1_795_600_000_000_000), Message)
+    body = json.loads(re.search(r"-d '(\{.*?\})'", text, re.DOTALL)[1])
+    assert history_request(HistoryBody.model_validate(body)).filters.given() == ("flow_runs", "task_runs")
 
 
 def _texts() -> list[str]:
