@@ -140,11 +140,11 @@ async def accept_new_log(redis: Redis, settings: Settings) -> None:
     Safe to repeat: versions make applying events again harmless. Does nothing where there is no data. Raises
     `FencedError` when a worker writes at the same time.
     """
-    live = await read_live(redis, settings)
-    if live is None:
-        return
     link = Link(redis)
     try:
+        live = await read_live(link, settings)
+        if live is None:
+            return
         for shard in [*map(str, range(live.partitions)), CATALOG]:
             key = Keys(settings.redis_prefix, live.generation, shard).ledger
             _, flat = await link.call([("WATCH", key), ("HGETALL", key)])
@@ -160,14 +160,17 @@ async def accept_new_log(redis: Redis, settings: Settings) -> None:
 
 async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
     """Where each shard would go on in the log; 0 for one that has no ledger. Empty before the first start."""
-    live = await read_live(redis, settings)
-    if live is None:
-        return {}
-    found = {}
-    for shard in [*map(str, range(live.partitions)), CATALOG]:
-        offset: Any = await redis.hget(Keys(settings.redis_prefix, live.generation, shard).ledger.decode(), "next")
-        found[shard] = int(offset or 0)
-    return found
+    link = Link(redis)
+    try:
+        live = await read_live(link, settings)
+        if live is None:
+            return {}
+        shards = [*map(str, range(live.partitions)), CATALOG]
+        keys = [Keys(settings.redis_prefix, live.generation, shard).ledger for shard in shards]
+        found = await link.call([("HGET", key, "next") for key in keys])
+    finally:
+        await link.close()
+    return {shard: int(offset or 0) for shard, offset in zip(shards, found, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +181,13 @@ class Live:
     partitions: int
 
 
-async def read_live(redis: Redis, settings: Settings) -> Live | None:
-    """The live generation; None before the first start."""
-    fields: dict[Any, Any] = await redis.hgetall(live_key(settings.redis_prefix))
+async def read_live(link: Link, settings: Settings) -> Live | None:
+    """The live generation; None before the first start. Raises `ServerLostError`."""
+    (flat,) = await link.call([("HGETALL", live_key(settings.redis_prefix))])
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     if not fields:
         return None
-    return Live(bytes(fields[b"generation"]).decode(), int(fields[b"partitions"]))
+    return Live(fields[b"generation"].decode(), int(fields[b"partitions"]))
 
 
 def write_live(settings: Settings, partitions: int) -> tuple[Any, ...]:
