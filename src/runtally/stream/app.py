@@ -78,8 +78,10 @@ class _Worker:
                 crashed = asyncio.create_task(app.wait_until_stopped())
                 stopping = asyncio.create_task(self._stop.wait())
                 await asyncio.wait({pulse, watch, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                pulse.cancel()
-                watch.cancel()
+                for duty in (pulse, watch):
+                    # A duty ends only by failing: not to be mistaken for an ordinary stop.
+                    if not duty.cancel() and self._failure is None:
+                        self._failure = duty.exception()
                 await self._stop_lanes()
                 await self._hint()
                 async with asyncio.timeout(_STOP_S):
