@@ -36,12 +36,13 @@ LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
 
 
 def examples(count: int) -> Callable[[Any], Any]:
-    """So many cases of a property in a long run, a twentieth of them in an ordinary one."""
-    return hypothesis.settings(
+    """So many cases of a property in a long run, a twentieth of them in an ordinary one; marks it as a property."""
+    chosen = hypothesis.settings(
         max_examples=count if LONG else max(1, count // 20),
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    return lambda test: pytest.mark.property(chosen(test))
 
 
 def pytest_report_header() -> list[str]:

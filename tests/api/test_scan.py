@@ -18,8 +18,6 @@ from tests.conftest import examples
 from tests.reference.history import Reference
 from tests.store.estate import Estate
 
-pytestmark = pytest.mark.property
-
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:

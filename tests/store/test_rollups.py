@@ -19,8 +19,6 @@ from tests.reference.history import Reference
 
 from .estate import Estate
 
-pytestmark = pytest.mark.property
-
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
