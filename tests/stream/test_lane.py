@@ -87,3 +87,19 @@ async def test_a_quiet_partition_is_left_alone_and_reported_as_read() -> None:
         await followed.pulse()
     assert consumer.restarts == [5]
     assert shard.told[-1] == 5
+
+
+async def test_a_lane_whose_ledger_is_being_read_again_has_no_offset() -> None:
+    followed, consumer, shard = lane()
+    await followed.pulse()
+    seen: list[int | None] = []
+    opened = shard.open
+
+    async def slowly(log: LogEnds) -> int:
+        seen.append(followed.next_offset)
+        return await opened(log)
+
+    shard.open = slowly  # type: ignore[method-assign]
+    consumer.dropped += 1
+    await followed.pulse()
+    assert (seen, followed.next_offset) == ([None], 5)

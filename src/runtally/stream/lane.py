@@ -133,6 +133,8 @@ class Lane:
 
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
+        # The shard has no ledger meanwhile, so nobody may ask it for one.
+        self.state = "waiting"
         ends = await self._log.ends(self._tp.topic, self._tp.partition)
         try:
             offset = await self._shard.open(ends)
