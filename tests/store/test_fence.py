@@ -1,0 +1,201 @@
+"""Nobody writes to a shard but the one who knows its ledger, and no log is followed but the one it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from runtally.errors import FencedError, LedgerTroubleError, ServerLostError, SettingError, UnfitServerError
+from runtally.settings import Settings
+from runtally.store.connect import check, connect
+from runtally.store.keys import live_key
+from runtally.store.ledger import Mark, accept_new_log
+from runtally.store.runs import RunsShard
+from tests.conftest import SettingsFactory
+
+from .estate import Estate, changes_of, log
+
+
+def run(number: int) -> dict:
+    time = f"2026-11-24T10:{number % 60:02}:00Z"
+    data = {
+        "id": f"run-{number}",
+        "flow_run_id": None,
+        "name": "task",
+        "state_type": "COMPLETED",
+        "state_name": "Completed",
+        "state_timestamp": time,
+        "expected_start_time": time,
+    }
+    return {"entity": "task_run", "action": "upsert", "occurred": time, "data": data}
+
+
+@pytest.fixture
+def own(settings: SettingsFactory) -> Settings:
+    return settings(kafka="127.0.0.1:1")
+
+
+@pytest.fixture
+async def redis(own: Settings) -> AsyncIterator[Redis]:
+    async with Redis.from_url(own.redis_url, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture
+async def estate(redis: Redis, own: Settings) -> AsyncIterator[Estate]:
+    estate = Estate(redis, own, partitions=1)
+    await estate.open()
+    yield estate
+    await estate.close()
+
+
+async def everything(redis: Redis) -> dict[bytes, bytes]:
+    return {key: await redis.dump(key) for key in await redis.keys("*")}
+
+
+async def test_the_second_of_two_writers_is_refused_and_changes_nothing(
+    estate: Estate, redis: Redis, own: Settings
+) -> None:
+    zombie = estate.runs[0]
+    await zombie.apply(estate.batch("0", changes_of([run(1)], "runs")))
+    successor = RunsShard(redis, own, 0)
+    await successor.open(log(partitions=1))
+    batch = estate.batch("0", changes_of([run(2)], "runs"))
+    await successor.apply(batch)
+    before = await everything(redis)
+    with pytest.raises(FencedError):
+        await zombie.apply(batch)
+    with pytest.raises(FencedError):
+        await zombie.apply(replace(batch, first_offset=2, next_offset=3))
+    assert await everything(redis) == before
+    await successor.close()
+
+
+async def test_a_writer_overtaken_between_its_reads_and_its_commit_writes_nothing(
+    estate: Estate, redis: Redis, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = estate.runs[0]
+    quick = RunsShard(redis, own, 0)
+    batch = estate.batch("0", changes_of([run(1)], "runs"))
+    commit = slow._fence.commit
+
+    async def overtaken(*arguments: object) -> None:
+        await quick.open(log(partitions=1))
+        await quick.apply(batch)
+        await commit(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slow._fence, "commit", overtaken)
+    with pytest.raises(FencedError):
+        await slow.apply(batch)
+    monkeypatch.undo()
+    assert await estate.cell_differences() == []
+    assert await slow.open(log(partitions=1)) == batch.next_offset
+    await quick.close()
+
+
+async def test_a_batch_that_does_not_begin_where_the_ledger_ends_is_refused(estate: Estate) -> None:
+    batch = estate.batch("0", changes_of([run(1)], "runs"))
+    await estate.runs[0].apply(batch)
+    with pytest.raises(FencedError):
+        await estate.runs[0].apply(batch)
+
+
+async def test_a_replayed_batch_changes_no_answer(estate: Estate, redis: Redis, own: Settings) -> None:
+    await estate.apply([run(1), run(2)])
+    cells = {key: await redis.dump(key) for key in await redis.keys("*cells*")}
+    await accept_new_log(redis, own)
+    estate._offsets["0"] = 0
+    assert await estate.runs[0].open(log(partitions=1)) == 0
+    await estate.apply([run(2), run(1), run(1)])
+    assert {key: await redis.dump(key) for key in await redis.keys("*cells*")} == cells
+
+
+async def test_a_flushed_redis_is_noticed_and_begins_at_the_logs_first_record(estate: Estate, redis: Redis) -> None:
+    shard = estate.runs[0]
+    await estate.apply([run(1)])
+    assert await shard.pulse(None)
+    await redis.flushall()
+    assert not await shard.pulse(None)
+    assert await shard.open(log(first=0, end=1, partitions=1)) == 0
+
+
+async def test_a_log_that_begins_after_the_next_offset_stops_the_shard(estate: Estate) -> None:
+    await estate.apply([run(1)])
+    with pytest.raises(LedgerTroubleError, match="log begins at offset 5"):
+        await estate.runs[0].open(log(first=5, end=9, partitions=1))
+
+
+async def test_a_trimmed_log_that_begins_at_the_next_offset_goes_on(estate: Estate) -> None:
+    await estate.apply([run(1)])
+    assert await estate.runs[0].open(log(first=1, end=1, partitions=1)) == 1
+
+
+async def test_another_record_at_the_mark_stops_the_shard(estate: Estate) -> None:
+    await estate.apply([run(1)])
+
+    async def another(offset: int) -> Mark | None:
+        return Mark(offset, 5, 7)
+
+    with pytest.raises(LedgerTroubleError, match="recreated or truncated"):
+        await estate.runs[0].open(replace(log(end=9, partitions=1), read_record=another))
+
+
+async def test_another_partition_count_is_refused(estate: Estate) -> None:
+    with pytest.raises(UnfitServerError, match="has 3 partitions, the data in Redis was made from 1"):
+        await estate.runs[0].open(log(partitions=3))
+
+
+async def test_a_full_redis_is_waited_for_and_loses_nothing(estate: Estate, redis: Redis) -> None:
+    batch = estate.batch("0", changes_of([run(number) for number in range(500)], "runs"))
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ServerLostError, match="Redis is full"):
+            await estate.runs[0].apply(batch)
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert await estate.runs[0].open(log(partitions=1)) == 0
+    await estate.runs[0].apply(batch)
+    assert await estate.cell_differences() == []
+
+
+async def test_an_evicting_redis_is_refused_by_the_settings_name(redis: Redis, own: Settings) -> None:
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(UnfitServerError, match="maxmemory-policy allkeys-lru"):
+            await connect(own)
+    finally:
+        await redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_missing_persistence_and_small_listpacks_are_warned_about(
+    redis: Redis, own: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = await redis.config_get("hash-max-listpack-value", "appendonly", "save")
+    await redis.config_set("hash-max-listpack-value", 64)
+    await redis.config_set("appendonly", "no")
+    await redis.config_set("save", "")
+    try:
+        await check(redis, own)
+    finally:
+        for name, value in before.items():
+            await redis.config_set(name, value)
+    assert "hash-max-listpack-value 64" in caplog.text
+    assert "keeps nothing on disk" in caplog.text
+
+
+async def test_data_of_another_format_is_refused_by_number(redis: Redis, own: Settings) -> None:
+    await redis.hset(live_key(own.redis_prefix), mapping={"format": 999, "generation": 1, "partitions": 1})
+    with pytest.raises(UnfitServerError, match="format 999"):
+        await connect(own)
+
+
+async def test_a_wrong_password_names_the_setting(redis: Redis, own: Settings) -> None:
+    await redis.config_set("requirepass", "secret")
+    try:
+        with pytest.raises(SettingError, match="RUNTALLY_REDIS_URL"):
+            await connect(own)
+    finally:
+        await redis.config_set("requirepass", "")
