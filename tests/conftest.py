@@ -119,7 +119,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings. Durations are whole seconds here."""
-    durations = ("max_clock_skew", "raw_retention", "rollup_retention", "scan_wait")
+    durations = ("max_clock_skew", "rollup_retention", "scan_wait")
     values = settings.model_dump()
     return {
         f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)

@@ -103,13 +103,11 @@ class Settings(BaseSettings):
         description="An event whose `occurred` or `state_timestamp` is further ahead of its Kafka record than "
         "this is bad.",
     )
-    raw_retention: Duration = Field(
-        35 * 86_400_000_000, gt=0, description="How long the raw record of an ended run is kept; `never` expires."
-    )
     rollup_retention: Duration = Field(
         400 * 86_400_000_000,
         gt=0,
-        description="How long rollups are kept, and the retention that `topics create` gives the runs topic.",
+        description="The retention that `topics create` gives the runs topic: how far back Redis can be healed from "
+        "the log.",
     )
     max_states: int = Field(
         1000,

@@ -2,7 +2,7 @@
 
 redis-py's pipelines decode each reply through a callback table; a shard's batches are thousands of commands
 whose replies are wanted as they are, so this speaks through redis-py's connection (its pool, address,
-authentication and TLS) without the client's layer above it.
+authentication and TLS) and hiredis' packing without the client's layer above it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
@@ -33,10 +34,7 @@ from ..errors import ServerLostError, UnfitServerError
 
 Command = tuple[Any, ...]
 _TIMEOUT_S = 30.0
-_FULL = (
-    "Redis is full (maxmemory reached under noeviction): raise maxmemory or shorten RUNTALLY_RAW_RETENTION; "
-    "nothing is lost meanwhile"
-)
+_FULL = "Redis is full (maxmemory reached under noeviction): raise maxmemory; nothing is lost meanwhile"
 
 
 class Link:
@@ -90,7 +88,7 @@ class Link:
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         connection = self._connection
-        await connection.send_packed_command(connection.pack_commands(commands))
+        await connection.send_packed_command(b"".join(map(pack_command, commands)))
         replies: list[Any] = []
         failure: ResponseError | None = None
         for _ in commands:
