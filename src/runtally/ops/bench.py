@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -77,6 +77,38 @@ def latency(
     from .bench_latency import latency as measure
 
     _show("Latency", asdict(asyncio.run(measure(seconds, rate, kafka, redis_url, _say))), as_json)
+
+
+@app.command()
+def query(
+    runs: Annotated[int, typer.Option(help="How many task runs to ask for, spread over 30 days.")] = 1_000_000,
+    redis_url: RedisUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
+) -> None:
+    """How fast the API answers questions that no rollup can, by shape of the question and state of its memory.
+
+    A million runs take a minute to be put into Redis, and 500 MB there.
+
+        runtally bench query --runs 1000000 --json
+    """
+    from .bench_query import query as measure
+
+    _show_all("Query", [asdict(found) for found in asyncio.run(measure(runs, redis_url, _say))], as_json)
+
+
+def _show_all(title: str, found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name, value in found[0].items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in found:
+        table.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in row.values()))
+    Console().print(table)
 
 
 def _show(title: str, found: Mapping[str, Any], as_json: bool) -> None:

@@ -83,12 +83,26 @@ async def bench(kafka: str | None, redis_url: str | None, say: Say) -> AsyncIter
     Raises what `topics.create` raises, and `ChildError` when a server does not start.
     """
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtally-bench-")))
         if kafka is None:
             say("Kafka: the embedded broker; give Apache Kafka with --kafka host:port for numbers that mean production")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtally-bench-")))
             broker = Broker(folder / "broker.log")
             stack.callback(broker.stop)
             kafka = broker.start()
+        run = await stack.enter_async_context(bench_of_redis(redis_url, kafka=kafka))
+        await topics.create(run.settings, say=say)
+        stack.push_async_callback(_delete_topics, run.settings)
+        yield run
+
+
+@asynccontextmanager
+async def bench_of_redis(redis_url: str | None, **more: Any) -> AsyncIterator[Bench]:
+    """A Redis, started unless it is given; `more` are further settings. All is undone at the end.
+
+    Raises `ChildError` when the server does not start.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runtally-bench-")))
         own_redis = redis_url is None
         if redis_url is None:
             valkey = Valkey(folder / "valkey", folder / "valkey.log")
@@ -96,16 +110,15 @@ async def bench(kafka: str | None, redis_url: str | None, say: Say) -> AsyncIter
             redis_url = valkey.start()
         name = f"runtally-bench-{secrets.token_hex(4)}"
         overrides = {
-            **{"kafka": kafka, "redis_url": redis_url, "partitions": _PARTITIONS},
+            **{"redis_url": redis_url, "partitions": _PARTITIONS},
             **{"topic_prefix": name, "redis_prefix": name, "group_id": name, "worker_name": name},
             **{"metrics_host": ports.HOST, "metrics_port": ports.any_free()},
             **{"api_host": ports.HOST, "api_port": ports.any_free()},
+            **more,
         }
         settings = runtally_settings.load(overrides)
         redis = client(settings)
         stack.push_async_callback(redis.aclose)
-        await topics.create(settings, say=say)
-        stack.push_async_callback(_delete_topics, settings)
         if not own_redis:
             stack.push_async_callback(_delete_keys, redis, settings)
         environment = {f"RUNTALLY_{key.upper()}": str(value) for key, value in overrides.items()}
