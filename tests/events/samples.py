@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from runtally.core.changes import ENTITIES, Change
@@ -12,6 +13,8 @@ T = "2026-11-24T10:01:33.118006Z"
 T_US = 1_795_514_493_118_006
 DAY_US = 86_400_000_000
 RUN, FLOW_RUN, FLOW = (f"0c0ffee0-0000-4000-8000-{number:012}" for number in (1, 2, 3))
+
+PREFECT_EVENTS = (Path(__file__).parents[1] / "data" / "prefect-events.jsonl").read_bytes().splitlines()
 
 STATE = {"state_type": "RUNNING", "state_name": "Running", "state_timestamp": T}
 DATA: dict[str, dict[str, Any]] = {
@@ -59,3 +62,8 @@ def fields(change: Change) -> dict[str, Any]:
         for number, (name, value) in enumerate(zip(names, change.values, strict=True))
         if change.given >> number & 1
     }
+
+
+def id_of(text: str) -> bytes:
+    """The bytes of a hyphenated UUID."""
+    return bytes.fromhex(text.replace("-", ""))

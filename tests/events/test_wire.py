@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtally.core.changes import ENTITIES, Change
 from runtally.errors import BadEventError
 from runtally.events.contract import REASONS
 from runtally.events.ids import identity
-from runtally.events.wire import MAX_EVENT_BYTES, Ignored, parse, parse_any
+from runtally.events.wire import MAX_EVENT_BYTES, parse, parse_any
 from runtally.events.wire import read as read_by_itself
 
-from ..conftest import examples
-from ..reference import events as reference
-from ..strategies import estates
-from .samples import DATA, DAY_US, FLOW, FLOW_RUN, RUN, STATE, T_US, T, change_of, event, fields, raw, read
-
-PREFECT_EVENTS = (Path(__file__).parents[1] / "data" / "prefect-events.jsonl").read_bytes().splitlines()
-
-
-def id_of(text: str) -> bytes:
-    return bytes.fromhex(text.replace("-", ""))
-
+from .samples import DATA, DAY_US, FLOW_RUN, RUN, STATE, T_US, T, change_of, event, fields, id_of, raw, read
 
 # What good events mean
 
@@ -266,178 +252,3 @@ def test_a_clock_may_be_ahead_as_far_as_the_setting_says() -> None:
 def test_an_expected_time_may_lie_in_a_far_year() -> None:
     change = change_of(event(expected_start_time="2199-12-31T23:59:59.9999999Z"))
     assert fields(change)["expected_start_time"] == 7_258_118_400_000_000 - 1
-
-
-# Prefect's own events
-
-
-def test_captured_prefect_events_are_read_as_the_reference_reads_them() -> None:
-    kinds = [_agrees(line) for line in PREFECT_EVENTS]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"task_run": 46, "flow_run": 6, "ignored": 2}
-
-
-def test_a_prefect_event_is_a_patch_of_what_it_knows() -> None:
-    line = next(line for line in PREFECT_EVENTS if b'"prefect.task-run.Completed"' in line)
-    told = json.loads(line)
-    change = change_of(line)
-    assert (change.entity, change.action) == ("task_run", "patch")
-    assert set(fields(change)) == set(ENTITIES["task_run"].fields) - {"child_flow_run_id"}
-    assert fields(change)["name"] == told["payload"]["task_run"]["name"]
-    line = next(line for line in PREFECT_EVENTS if b'"prefect.flow-run.Pending"' in line)
-    assert set(fields(change_of(line))) == {"state", "name", "flow_id", "flow_name"}
-
-
-def prefect(**over: Any) -> dict[str, Any]:
-    return {
-        "occurred": T,
-        "event": "prefect.task-run.Running",
-        "resource": {"prefect.resource.id": f"prefect.task-run.{RUN}", "prefect.orchestration": "client"},
-        "payload": {"validated_state": {"type": "RUNNING"}, "task_run": {"name": "extract"}},
-        **over,
-    }
-
-
-def test_a_prefect_state_without_a_name_is_called_by_its_type() -> None:
-    change = change_of(prefect())
-    assert fields(change) == {"state": ("RUNNING", "Running", T_US), "name": "extract"}
-    assert change.flow_run_id is None
-
-
-def test_the_first_related_flow_run_counts() -> None:
-    related = [
-        {"prefect.resource.id": f"prefect.flow-run.{each}", "prefect.resource.role": "flow-run"}
-        for each in (FLOW_RUN, FLOW)
-    ]
-    assert change_of(prefect(related=related)).flow_run_id == id_of(FLOW_RUN)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        prefect(resource={}),
-        prefect(event="prefect.task-run.Running", resource={"prefect.orchestration": "server"}),
-        prefect(event="prefect.flow-run.heartbeat", payload={}),
-        prefect(event="prefect.deployment.created"),
-        prefect(event=""),
-    ],
-)
-def test_other_prefect_events_are_ignored_with_a_word(message: dict[str, Any]) -> None:
-    ignored = read(message)
-    assert isinstance(ignored, Ignored)
-    assert ignored.reason
-
-
-@pytest.mark.parametrize(
-    ("message", "reason", "named"),
-    [
-        (prefect(occurred=None), "missing field", "occurred"),
-        (prefect(occurred=5), "wrong type", "occurred"),
-        (prefect(occurred="2026-11-24"), "wrong value", "occurred"),
-        (prefect(payload=None), "missing field", "type"),
-        (prefect(payload=[]), "wrong type", "payload"),
-        (prefect(payload={"validated_state": {"type": "x"}}), "wrong value", "state_type"),
-        (prefect(payload={"validated_state": {"type": "RUNNING"}, "task_run": {"tags": 1}}), "wrong type", "tags"),
-        (prefect(related={"x": 1}), "wrong type", "related"),
-        (prefect(related=[{"prefect.resource.role": "flow-run"}]), "missing field", "prefect.resource.id"),
-        (prefect(resource={"prefect.orchestration": "client"}), "missing field", "prefect.resource.id"),
-        (
-            prefect(resource={"prefect.resource.id": "x", "prefect.orchestration": "client"}),
-            "wrong value",
-            "prefect.task-run.",
-        ),
-        (prefect(payload={"validated_state": {"type": "RUNNING", "timestamp": "x"}}), "wrong value", "state_timestamp"),
-    ],
-)
-def test_a_bad_prefect_event_says_what_is_wrong(message: dict[str, Any], reason: str, named: str) -> None:
-    with pytest.raises(BadEventError) as caught:
-        read(message)
-    assert caught.value.reason == reason
-    assert named in caught.value.detail
-
-
-# Properties
-
-
-def _parsed(message: bytes) -> Change | Ignored | BadEventError:
-    results: list[Change | Ignored | BadEventError] = []
-    for topic in ("runs", "catalog"):
-        try:
-            results.append(parse(message, topic=topic, record_us=T_US, max_clock_skew_us=DAY_US))
-        except BadEventError as error:
-            results.append(error)
-    assert {each.reason for each in results if isinstance(each, BadEventError)} <= set(REASONS)
-    good = [each for each in results if not isinstance(each, BadEventError)]
-    return (good or results)[0]
-
-
-def _agrees(message: bytes) -> str:
-    """Hold a message against the reference; what it is in a word."""
-    ours = _parsed(message)
-    try:
-        theirs = reference.parse(message, T_US + DAY_US)
-    except reference.BadEventError:
-        assert isinstance(ours, BadEventError)
-        return "bad"
-    except reference.IgnoredEventError:
-        assert isinstance(ours, Ignored)
-        return "ignored"
-    assert isinstance(ours, Change), ours
-    assert (ours.entity, ours.action, ours.id) == (theirs.entity, theirs.action, id_of(theirs.id))
-    assert ours.flow_run_id == (id_of(theirs.flow_run_id) if theirs.flow_run_id else None)
-    told = {name: _plain(value) for name, value in fields(ours).items()}
-    assert told == {name: value for name, (_, value) in theirs.fields.items()}
-    return ours.entity
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return msgspec.to_builtins(reference.id_text("flow", value.hex()))
-    return [*value] if isinstance(value, tuple) else value
-
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([T, RUN, "RUNNING"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@examples(2000)
-@given(st.binary(max_size=200) | JUNK.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_a_change_or_ignored_or_bad(message: bytes) -> None:
-    assert isinstance(_parsed(message), Change | Ignored | BadEventError)
-
-
-@examples(2000)
-@given(st.sampled_from([*PREFECT_EVENTS, raw(event()), raw(event("flow_run", **STATE))]), st.data())
-def test_a_damaged_event_is_a_change_or_ignored_or_bad(message: bytes, data: st.DataObject) -> None:
-    begin = data.draw(st.integers(0, len(message)))
-    end = data.draw(st.integers(begin, min(len(message), begin + 30)))
-    damaged = message[:begin] + data.draw(st.binary(max_size=5)) + message[end:]
-    assert isinstance(_parsed(damaged), Change | Ignored | BadEventError)
-
-
-TIMES = st.sampled_from(
-    [
-        *(T, "2026-11-24T10:01:33Z", "2026-11-24t10:01:33.5z", "2026-11-24 10:01:33.1180069+05:30"),
-        *("2026-11-24T10:01:33", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01", "2200-01-01T00:00:00Z", ""),
-    ]
-)
-IDS = st.sampled_from([RUN, RUN.upper(), RUN.replace("-", ""), "{" + RUN + "}", "urn:uuid:" + RUN, "a", "", "x" * 251])
-ANYTHING = st.none() | st.sampled_from([1, 2.5, -1e-7, 4e9, True, [], {}, ["a"], "RUNNING", "x"]) | TIMES | IDS
-
-
-@examples(2000)
-@given(st.sampled_from([*ENTITIES]), st.sampled_from(["upsert", "patch", "delete"]), st.data(), st.booleans())
-def test_events_mean_what_the_reference_says(entity: str, action: str, data: st.DataObject, ascii_only: bool) -> None:
-    names = [*DATA[entity], *STATE, *ENTITIES[entity].fields, "flow_run_id"]
-    over = data.draw(st.dictionaries(st.sampled_from(names), ANYTHING, max_size=4))
-    message = event(entity, action, without=data.draw(st.sampled_from(["", "", "", *names])), **over)
-    _agrees(json.dumps(message, ensure_ascii=ascii_only).encode())
-
-
-@examples(600)
-@given(estates())
-def test_estates_mean_what_the_reference_says(told: list[dict[str, Any]]) -> None:
-    for each in told:
-        _agrees(raw(each))
