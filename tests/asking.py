@@ -40,7 +40,7 @@ class Asking:
             assert time.monotonic() < deadline, answer.text
             await asyncio.sleep(0.05)
 
-    async def until_equal(self, reference: Reference, questions: Iterable[Question], timeout_s: float = 30) -> None:
+    async def until_equal(self, reference: Reference, questions: Iterable[Question], timeout_s: float = 50) -> None:
         """Wait until every answer is the reference's, exactly, and see that they stay so."""
         expected = [(body, now_us, reference.history(body, now_us)) for body, now_us in questions]
         assert any(bin_["states"] for _, _, bins in expected for bin_ in bins), "nothing is asked for"

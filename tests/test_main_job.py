@@ -148,9 +148,8 @@ async def test_a_second_worker_takes_over_from_a_killed_one_and_no_answer_change
     events, reference, questions = random_estate(2)
     await topics.create(ours)
     first = processes("worker", ours)
-    await truth.until(lambda: truth.health(ours).get("ok") is True, 30)
     processes("worker", other)
-    await truth.until(lambda: bool(truth.health(other).get("shards")), 30)
+    await truth.until(lambda: all(truth.health(each).get("shards") for each in (ours, other)), 40)
     async with killing(ours, events, first):
         pass
     async with asking(ours) as api:
