@@ -92,10 +92,9 @@ METRICS: Final = (
         "shard_state",
         "gauge",
         ("shard", "state"),
-        "1 for the state that each of this worker's shards is in: `opening`, `running`, `waiting` for a server, or "
+        "1 for the state that each of this worker's shards is in: `live`, `waiting` to be opened or for a server, or "
         "`stopped`, which needs a decision: /health says which.",
     ),
-    Metric("server_up", "gauge", ("server",), "1 while the worker reaches `kafka` or `redis`, 0 while it waits."),
 )
 
 

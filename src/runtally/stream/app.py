@@ -22,7 +22,7 @@ from ..store.shard import shard
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
 from .intake import Intake, TooManyBadError
-from .lane import Lane
+from .lane import Lane, LaneState
 from .log import Log
 
 if TYPE_CHECKING:
@@ -261,9 +261,17 @@ class _Worker:
                 assigned = now
             for tp in now:
                 if consumer is not None:
-                    await self._pulse(self._lane(tp, consumer))
+                    lane = self._lane(tp, consumer)
+                    await self._pulse(lane)
+                    self._show(lane, consumer.highwater(tp))
             await self._hint()
             await asyncio.sleep(_PULSE_S)
+
+    def _show(self, lane: Lane, end: int | None) -> None:
+        for state in get_args(LaneState):
+            self._metrics["shard_state"].labels(lane.name, state).set(lane.state == state)
+        if end is not None and lane.next_offset is not None:
+            self._metrics["behind_records"].labels(lane.name).set(max(0, end - lane.next_offset))
 
     async def _pulse(self, lane: Lane) -> None:
         try:
