@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +24,9 @@ from ..settings import Settings
 from ..store.blocks import BLOCK_LEVEL, Block
 from ..store.view import BLOCK, Place, View
 from .answer import attempt, state_map
-from .joined import Joined, Selection
+from .columns import Columns, Shelf
+from .joined import Table, Tables
+from .masks import Mask
 from .scan import Dictionaries, Split, selected, split
 from .service import CountAnswer, HistoryAnswer, Stand
 from .shards import Shards
@@ -31,21 +34,36 @@ from .shards import Shards
 _T = TypeVar("_T")
 _MAX_ROUNDS = 60
 _BLOCKS_A_READ = 16
-_MAX_SELECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     """What a scan of one shard needs; nothing in it changes any more."""
 
-    blocks: list[Block]
-    verdict: Callable[[bytes], bool]
+    wanted: list[Block]
+    held: list[Block]
+    shelf: Shelf
+    table: Table | None
     dictionaries: Dictionaries
     type_codes: npt.NDArray[np.uint8]
 
     @property
     def size(self) -> int:
-        return sum(map(len, self.blocks))
+        return sum(map(len, self.wanted))
+
+    def selected(self, tree: Split) -> Iterator[tuple[Columns, Mask]]:
+        """The runs, and which of them the tree selects."""
+        flow_runs = self.table.selected(tree.flow_run) if self.table and tree.flow_run else None
+        for columns in self.shelf.columns(self.wanted, self.held):
+            yield columns, selected(columns, tree.task_run, flow_runs, self.dictionaries)
+
+
+class _Copies:
+    """What is derived from one view and kept."""
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.tables = Tables()
 
 
 class History:
@@ -55,7 +73,7 @@ class History:
         self._settings = settings
         self._shards = Shards(settings)
         self._scans = asyncio.Semaphore(settings.max_scans)
-        self._selections: dict[tuple[str, Node], Selection] = {}
+        self._copies: defaultdict[str, _Copies] = defaultdict(_Copies)
 
     async def start(self) -> None:
         """Begin to connect; requests before that get `NotReadyError`."""
@@ -174,23 +192,13 @@ class History:
             )
 
     def _snapshot(self, view: View, parts: Split, blocks: list[int]) -> _Snapshot:
-        found = [block for bucket in blocks if (block := view.block(bucket)) is not None and len(block)]
-        verdict: Callable[[bytes], bool] = _nobody
+        wanted = [block for bucket in blocks if (block := view.block(bucket)) is not None and len(block)]
+        copies, known = self._copies[view.shard], view.dictionaries
+        table = None
         if parts.flow_run is not None:
-            known = self._selection(view.shard, parts.flow_run).update(view.flow_runs, self._shards.catalog)
-            joined = Joined(self._shards.catalog)
-            tree = parts.flow_run
-            verdict = lambda flow_run: known[flow_run] if flow_run in known else joined.selects(tree, flow_run)  # noqa: E731
-        states = dict(view.states())
-        return _Snapshot(found, verdict, Dictionaries(states, list(view.tag_sets.sets)), view.type_codes)
-
-    def _selection(self, shard: str, tree: Node) -> Selection:
-        key = (shard, tree)
-        known = self._selections.pop(key, None) or Selection(tree)
-        self._selections[key] = known
-        while len(self._selections) > _MAX_SELECTIONS * len(self._shards.views):
-            self._selections.pop(next(iter(self._selections)))
-        return known
+            table = copies.tables.update(known.flow_runs, view.flow_runs, self._shards.catalog)
+        dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
+        return _Snapshot(wanted, view.blocks(), copies.shelf, table, dictionaries, view.type_codes)
 
     async def _in_turn(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run a scan in a thread, a few at a time; the rest wait, for so long."""
@@ -222,19 +230,14 @@ def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int
     tally = Tally(bins, now_us, list(numbering))
     for snapshot in snapshots:
         mapped = state_map(snapshot.dictionaries.states, numbering)
-        for block in snapshot.blocks:
-            mask = selected(block, tree, snapshot.verdict, snapshot.dictionaries)
-            rows = block.rows.take(mask)
+        for columns, mask in snapshot.selected(tree):
+            rows = columns.rows.take(np.flatnonzero(mask))
             tally.add_rows(rows, Kinds(rows.group, snapshot.type_codes), mapped)
     return tally.entries()
 
 
 def _count_of(snapshots: list[_Snapshot], tree: Split) -> int:
-    return sum(
-        int(selected(block, tree, snapshot.verdict, snapshot.dictionaries).sum())
-        for snapshot in snapshots
-        for block in snapshot.blocks
-    )
+    return sum(int(mask.sum()) for snapshot in snapshots for _, mask in snapshot.selected(tree))
 
 
 def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
@@ -250,7 +253,3 @@ def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
 def _runs_in(view: View, level: int, bucket: int) -> int:
     cells = view.cells(level, bucket)
     return 0 if cells is None else int(cells["n"].sum())
-
-
-def _nobody(_: bytes) -> bool:
-    return False

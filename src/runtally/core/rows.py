@@ -35,8 +35,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.expected)
 
-    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Rows:
-        """The rows that a mask or an index array selects."""
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Rows:
+        """The rows that a mask, an index array or a slice selects."""
         return Rows(
             self.expected[which],
             self.start[which],

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.levels import LEVELS, MINUTE_US
-from ..core.rows import Ints, Rows
-from .records import fixed_columns, names_and_tags, rows_of
+from ..core.rows import Ints, Rows, concat
+from .records import fixed_columns, names_and_tags, rows_of_columns, unpack_tags
 
 BLOCK_LEVEL: Final = 3
 MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
@@ -21,70 +22,97 @@ Ids = npt.NDArray[np.bytes_]
 
 READ_MINUTES: Final = """
 local found = {}
-for minute = tonumber(ARGV[1]), tonumber(ARGV[2]) do
-  local pairs = redis.call('HGETALL', KEYS[1] .. minute)
-  if #pairs > 0 then found[#found + 1] = pairs end
+for span = 1, #ARGV, 2 do
+  for minute = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do
+    local pairs = redis.call('HGETALL', KEYS[1] .. minute)
+    if #pairs > 0 then found[#found + 1] = pairs end
+  end
 end
 return found
 """
-"""Server-side: all raw hashes of a span of minutes in one reply. KEYS[1] is the keys' common beginning."""
+"""Server-side: all raw hashes of spans of minutes (first, last, first, last …) in one reply. KEYS[1] is the keys'
+common beginning."""
 
 READ_NONE: Final = "return {redis.call('HGETALL', KEYS[1])}"
 """The same for the bucket without expected time."""
 
+T = TypeVar("T", bound=Hashable)
+
+
+class Numbers(Generic[T]):
+    """Numbers for values that repeat themselves, so that a question is asked once a value and not once a run."""
+
+    def __init__(self, *first: T) -> None:
+        self.values: list[T] = list(first)
+        self.by_value: dict[T, int] = {value: number for number, value in enumerate(first)}
+
+    def number(self, value: T) -> int:
+        """The number of a value, the next one if it is new."""
+        known = self.by_value.get(value)
+        if known is None:
+            known = self.by_value[value] = len(self.values)
+            self.values.append(value)
+        return known
+
+
+class Dictionaries:
+    """A reader's own numbering of tag sets (NULL counts as none) and of flow runs, by id; flow run 0 is none."""
+
+    def __init__(self) -> None:
+        self.tag_sets: Numbers[tuple[str, ...]] = Numbers()
+        self.flow_runs: Numbers[bytes] = Numbers(bytes(16))
+        self._packed: dict[bytes, int] = {}
+
+    def tags(self, packed: bytes) -> int:
+        """The number of a tag set as it is stored."""
+        known = self._packed.get(packed)
+        if known is None:
+            known = self._packed[packed] = self.tag_sets.number(tuple(unpack_tags(packed) or ()))
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Runs as columns of equal length.
-
-    `flow_run` is zero where `in_flow` is false. `tags` are numbers in the reader's dictionary of tag sets. `memo`
-    keeps what a reader derives from the columns, for as long as the block lives.
-    """
+    """Runs as columns of equal length; `flow_run` and `tags` are numbers of the reader's `Dictionaries`."""
 
     ids: Ids
     rows: Rows
     end: Ints
-    flow_run: Ids
-    in_flow: npt.NDArray[np.bool_]
+    flow_run: npt.NDArray[np.int32]
     parent: npt.NDArray[np.bool_]
     names: tuple[str | None, ...]
     tags: npt.NDArray[np.int32]
-    memo: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-
-class TagSets:
-    """Numbers for the tag sets of runs, so that a test is made once a set and not once a run."""
-
-    def __init__(self) -> None:
-        self.sets: list[tuple[str, ...]] = []
-        self._numbers: dict[tuple[str, ...], int] = {}
-
-    def number(self, tags: Sequence[str] | None) -> int:
-        """The number of a tag set; NULL counts as none."""
-        key = tuple(tags or ())
-        known = self._numbers.get(key)
-        if known is None:
-            known = self._numbers[key] = len(self.sets)
-            self.sets.append(key)
-        return known
+    def patched(self, minutes: Collection[int], new: Block) -> Block:
+        """The block with all runs of some minutes replaced."""
+        keep = ~np.isin(self.rows.expected // MINUTE_US, np.array(list(minutes), np.int64))
+        return Block(
+            np.concatenate([self.ids[keep], new.ids]),
+            concat([self.rows.take(keep), new.rows]),
+            np.concatenate([self.end[keep], new.end]),
+            np.concatenate([self.flow_run[keep], new.flow_run]),
+            np.concatenate([self.parent[keep], new.parent]),
+            (*compress(self.names, keep.tolist()), *new.names),
+            np.concatenate([self.tags[keep], new.tags]),
+        )
 
 
-def block_of(ids: Sequence[bytes], records: Sequence[bytes], tag_sets: TagSets) -> Block:
+def block_of(ids: Sequence[bytes], records: Sequence[bytes], known: Dictionaries) -> Block:
     """Decode records, in bulk where their form allows."""
     columns = fixed_columns(records)
-    tails = [names_and_tags(record) for record in records]
-    number = tag_sets.number
-    flow_run = np.ascontiguousarray(columns["flow_run"]).view("S16").reshape(-1)
+    names, tags = names_and_tags(records)
+    number, tags_number = known.flow_runs.number, known.tags
+    in_flow = (columns["flags"] & 4).astype(bool)
+    flow_runs = [number(identity) for identity in columns["flow_run"].tolist()]
     return Block(
         np.frombuffer(b"".join(ids), "S16"),
-        rows_of(records, np.zeros(len(records), np.bool_)),
+        rows_of_columns(columns, np.zeros(len(records), np.bool_)),
         columns["end"].astype(np.int64),
-        flow_run,
-        (columns["flags"] & 4).astype(bool),
+        np.where(in_flow, np.array(flow_runs, np.int32), 0).astype(np.int32),
         (columns["flags"] & 1).astype(bool),
-        tuple(name for name, _ in tails),
-        np.array([number(tags) for _, tags in tails], np.int32),
+        tuple(names),
+        np.array([tags_number(packed) for packed in tags], np.int32),
     )

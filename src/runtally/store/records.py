@@ -159,7 +159,11 @@ def _own_versions(never: int, others: dict[int, Any]) -> dict[int, Any]:
 
 def rows_of(records: Sequence[bytes], child: npt.NDArray[np.bool_]) -> Rows:
     """Records as rows; `child` says for each whether its flow run is a subflow run."""
-    columns = fixed_columns(records)
+    return rows_of_columns(fixed_columns(records), child)
+
+
+def rows_of_columns(columns: npt.NDArray[np.void], child: npt.NDArray[np.bool_]) -> Rows:
+    """The same from `fixed_columns`."""
     start = columns["start"].astype(np.int64)
     flags = (
         np.where(columns["flags"] & _HAS_CHILD, PARENT, 0)
@@ -210,7 +214,23 @@ def state_in_tail(record: bytes) -> State:
     return kind, name
 
 
-def names_and_tags(record: bytes) -> tuple[str | None, list[str] | None]:
-    """Name and tags, from the tail."""
-    tail = _unpack(memoryview(record)[WIDTH:])
-    return tail[0], tail[1]
+class _Tail(msgspec.Struct, array_like=True, gc=False):
+    """What all tails begin with."""
+
+    name: str | None
+    tags: msgspec.Raw
+
+
+_tails = msgspec.msgpack.Decoder(list[_Tail]).decode
+
+
+def names_and_tags(records: Sequence[bytes]) -> tuple[list[str | None], list[bytes]]:
+    """Names, and tags as they are packed, from the tails of many records."""
+    tails = _tails(b"".join([b"\xdd", len(records).to_bytes(4, "big"), *[record[WIDTH:] for record in records]]))
+    return [tail.name for tail in tails], [bytes(tail.tags) for tail in tails]
+
+
+def unpack_tags(packed: bytes) -> list[str] | None:
+    """Tags as `names_and_tags` gives them."""
+    tags: list[str] | None = _unpack(packed)
+    return tags

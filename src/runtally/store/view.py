@@ -20,7 +20,7 @@ from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
 from ..errors import NotReadyError
 from . import ledger as ledgers
-from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, TagSets, block_of
+from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, Dictionaries, block_of
 from .bounded import Bounded
 from .flow_runs import FlowRuns
 from .keys import SCOPE_ALL, Keys
@@ -70,7 +70,9 @@ class View:
         self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
         self._stale = True
         self.days: set[int] = set()
-        self.tag_sets = TagSets()
+        self._moved: dict[int, set[int]] = {}
+        self._patches: dict[int, tuple[int, ...]] = {}
+        self.dictionaries = Dictionaries()
         self.flow_runs = FlowRuns()
         self.follows_flow_runs = False
 
@@ -100,8 +102,8 @@ class View:
             yield number, state
 
     def holds(self, place: Place) -> bool:
-        """Whether a copy is here."""
-        return self._copies.get(place) is not None
+        """Whether a copy is here, and as new as the view."""
+        return self._copies.get(place) is not None and not (place.level == BLOCK and place.bucket in self._moved)
 
     def cells(self, level: int, bucket: int) -> CellArray | None:
         """The cells of a bucket, None when they are not here."""
@@ -121,6 +123,11 @@ class View:
         assert found is None or isinstance(found, Block)
         return found
 
+    def blocks(self) -> list[Block]:
+        """All blocks that are here and as new as the view, in the order of time."""
+        buckets = sorted(place.bucket for place in self._copies if place.level == BLOCK)
+        return [block for bucket in buckets if bucket not in self._moved and (block := self.block(bucket)) is not None]
+
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
         """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
         keys = self._keys
@@ -138,7 +145,7 @@ class View:
             if place.level == RAW:
                 commands.append(("HGETALL", keys.raw(place.bucket)))
             elif place.level == BLOCK:
-                commands.append(_read_block(keys, place.bucket))
+                commands.append(self._read_block(place.bucket))
             else:
                 commands.append(("HGET", keys.cells(place.level, place.bucket), SCOPE_ALL))
         return commands
@@ -169,7 +176,7 @@ class View:
             if place.level == RAW:
                 self._copies.put(place, self._raw_minute(reply))
             elif place.level == BLOCK:
-                self._copies.put(place, self._block(reply))
+                self._copies.put(place, self._block(place.bucket, reply))
             else:
                 self._copies.put(place, np.frombuffer(reply or b"", CELL))
 
@@ -182,7 +189,8 @@ class View:
 
     def _forget(self) -> None:
         self._copies.clear()
-        self.tag_sets = TagSets()
+        self._moved.clear()
+        self.dictionaries = Dictionaries()
         self.flow_runs = FlowRuns()
         self._states = States()
         self._extra = {}
@@ -193,7 +201,7 @@ class View:
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
             self._copies.discard(Place(RAW, minute))
-            self._copies.discard(Place(BLOCK, NONE if minute == NONE else minute // MINUTES))
+            self._move(minute)
             for level, bucket in ancestors(minute):
                 self._copies.discard(Place(level, bucket))
             if minute != NONE:
@@ -212,12 +220,44 @@ class View:
         codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
         self._type_codes = codes
 
-    def _block(self, reply: list[list[bytes]]) -> Block:
+    def _move(self, minute: int) -> None:
+        """Note that a block is behind by a minute; the one without minutes is dropped."""
+        bucket = NONE if minute == NONE else minute // MINUTES
+        if bucket == NONE:
+            self._copies.discard(Place(BLOCK, NONE))
+        elif Place(BLOCK, bucket) in self._copies:
+            self._moved.setdefault(bucket, set()).add(minute)
+
+    def _read_block(self, bucket: int) -> Command:
+        raw = self._keys.raw(NONE)
+        if bucket == NONE:
+            return ("EVAL", READ_NONE, 1, raw)
+        moved = tuple(self._moved.get(bucket, ())) if Place(BLOCK, bucket) in self._copies else ()
+        self._patches[bucket] = moved
+        spans = [edge for minute in moved for edge in (minute, minute)]
+        return (
+            "EVAL",
+            READ_MINUTES,
+            1,
+            raw[: -len("none")],
+            *(spans or (bucket * MINUTES, (bucket + 1) * MINUTES - 1)),
+        )
+
+    def _block(self, bucket: int, reply: list[list[bytes]]) -> Block:
         ids = [identity for pairs in reply for identity in pairs[::2]]
         records = [record for pairs in reply for record in pairs[1::2]]
-        block = block_of(ids, records, self.tag_sets)
+        block = block_of(ids, records, self.dictionaries)
         self._name_others(block.rows, records)
-        return block
+        patched = self._patches.pop(bucket, ())
+        old = self.block(bucket) if patched else None
+        if old is None:
+            self._moved.pop(bucket, None)
+            return block
+        # What was touched between the question and this state is still behind.
+        self._moved[bucket] -= set(patched)
+        if not self._moved[bucket]:
+            del self._moved[bucket]
+        return old.patched(patched, block)
 
     def _raw_minute(self, reply: list[bytes]) -> RawMinute:
         ids, records = tuple(reply[::2]), tuple(reply[1::2])
@@ -235,12 +275,6 @@ class View:
                 rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
             if len(self._extra) != known:
                 self._renew_type_codes()
-
-
-def _read_block(keys: Keys, bucket: int) -> Command:
-    if bucket == NONE:
-        return ("EVAL", READ_NONE, 1, keys.raw(NONE))
-    return ("EVAL", READ_MINUTES, 1, keys.raw(NONE)[: -len("none")], bucket * MINUTES, (bucket + 1) * MINUTES - 1)
 
 
 def _weigh(copy: CellArray | RawMinute | Block) -> int:
