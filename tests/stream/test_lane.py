@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 from faust.types import TP
 
+from runtally.errors import FencedError
 from runtally.metrics import Metrics
 from runtally.store.shard import LogEnds
+from runtally.stream.consumer import Fetched
 from runtally.stream.lane import Lane
 
 
@@ -103,3 +107,30 @@ async def test_a_lane_whose_ledger_is_being_read_again_has_no_offset() -> None:
     consumer.dropped += 1
     await followed.pulse()
     assert (seen, followed.next_offset) == ([None], 5)
+
+
+class PlayedIntake:
+    """Notes the offsets of each batch that it is asked for, and stops there."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    async def batch(self, first_offset: int, records: list[Any], now_us: int) -> Any:
+        self.asked.append([record.offset for record in records])
+        raise FencedError("0", "far enough")
+
+
+async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
+    consumer, shard, intake = PlayedConsumer(), PlayedShard(), PlayedIntake()
+    parts: list[Any] = [consumer, PlayedLog(), shard, intake, Metrics(), TP("t", 0)]
+    followed = Lane(*parts)
+    await followed.pulse()
+    run = consumer.run_of(TP("t", 0))
+    for begin, offsets in ((5, [5, 6]), (7, [7, 8]), (9, [10]), (11, [11])):
+        records: list[Any] = [SimpleNamespace(offset=offset) for offset in offsets]
+        await followed.put(Fetched(TP("t", 0), run, begin, records))
+    task = asyncio.create_task(followed.run())
+    while not intake.asked:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert intake.asked == [[5, 6, 7, 8]]

@@ -115,12 +115,17 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
             _ALL_OF_A_TASK_RUN,
             (
                 (data.state_type, data.state_name, state_us),
-                None if start is None else micros(start, "data.start_time"),
-                None if end is None else micros(end, "data.end_time"),
+                # Runs mostly start as they become RUNNING and end as their last state begins.
+                None if start is None else state_us if start == state else micros(start, "data.start_time"),
+                None if end is None else state_us if end == state else micros(end, "data.end_time"),
                 None if total is None else duration_us(total, "data.total_run_time"),
                 data.name,
                 data.tags or (),
-                None if expected is None else micros(expected, "data.expected_start_time"),
+                None
+                if expected is None
+                else state_us
+                if expected == state
+                else micros(expected, "data.expected_start_time"),
                 None if child is None else flow_run_identity(child),
             ),
         ),

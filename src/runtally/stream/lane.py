@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import Final, Literal
 
 from faust.types import TP
@@ -18,7 +19,9 @@ from .log import Log
 
 log = logging.getLogger(__name__)
 
-_QUEUE: Final = 2
+_QUEUE: Final = 4
+_ENOUGH: Final = 4000
+"""Records of a batch, from which on no more are joined to it."""
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
 
@@ -67,8 +70,9 @@ class Lane:
 
     async def run(self) -> None:
         """Apply batches until cancelled; a batch in hand is finished first."""
+        held: Fetched | None = None
         while True:
-            fetched = await self._queue.get()
+            fetched, held = self._with_following(held or await self._queue.get())
             await asyncio.shield(asyncio.ensure_future(self._patiently(fetched)))
 
     async def idle(self) -> None:
@@ -98,6 +102,20 @@ class Lane:
         """Give the shard up."""
         self.state, self.trouble = "waiting", "revoked"
         await self._shard.close()
+
+    def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
+        """What is waiting behind a batch and goes on without a gap, joined to it: a commit costs as much as some
+        thousand events. Besides, what was taken from the queue and does not go on so."""
+        records = list(first.records)
+        while len(records) < _ENOUGH and not self._queue.empty():
+            following = self._queue.get_nowait()
+            if (
+                following.run != first.run
+                or not records[-1].offset + 1 == following.begin == following.records[0].offset
+            ):
+                return replace(first, records=records), following
+            records += following.records
+        return replace(first, records=records), None
 
     async def _patiently(self, fetched: Fetched) -> None:
         """Apply a batch, waiting for servers that are away as long as it takes."""
