@@ -37,7 +37,8 @@ def _encodable(text: str) -> str:
 
 
 _TEXT = Annotated[str, AfterValidator(_encodable)]
-_INSTANT_SCHEMA: Final = [{"type": "string", "format": "date-time"}, {"type": "number"}]
+_YEARS_1_TO_9999_MS: Final = {"minimum": -62_135_596_800_000, "maximum": 253_402_300_799_999}
+_INSTANT_SCHEMA: Final = [{"type": "string", "format": "date-time"}, {"type": "number", **_YEARS_1_TO_9999_MS}]
 _INSTANT = Annotated[int, PlainValidator(instant_of), WithJsonSchema({"anyOf": _INSTANT_SCHEMA})]
 
 _TYPES: Final[dict[Kind, Any]] = {

@@ -17,7 +17,7 @@ from ..events.intake import MAX_EVENTS
 from .encode import AT, EXACT
 from .errors import MEANINGS
 from .models import CountBody, HistoryBody
-from .versions import VERSION_HEADER
+from .versions import API_VERSION, VERSION_HEADER
 
 _JSON: Final = "application/json"
 _REF: Final = "#/components/schemas/{model}"
@@ -73,7 +73,7 @@ _VERSION_PARAMETER: Final = {
     "in": "header",
     "required": False,
     "description": "The version of Prefect's API that the client speaks, as x.y.z; optional.",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "pattern": r"^[0-9]+\.[0-9]+\.[0-9]+$", "examples": [API_VERSION]},
 }
 
 
