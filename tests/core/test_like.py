@@ -48,6 +48,8 @@ def test_matcher_regex_and_reference_agree(pattern, names):
     expected = [like(name, pattern) for name in names]
     assert [like_matcher(pattern)(name) for name in names] == expected
     assert pl.Series(names).str.contains(like_to_regex(pattern)).to_list() == expected
+    folded = pl.Series(["".join(map(fold, name)) for name in names])
+    assert folded.str.contains(like_to_regex(pattern, folded=True)).to_list() == expected
 
 
 def test_folding_is_that_of_the_regex_engine():

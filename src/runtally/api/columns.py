@@ -18,6 +18,7 @@ import polars as pl
 
 from ..core.rows import Ints, Rows, concat
 from ..store.blocks import Block, Ids
+from .masks import folded
 
 _LOOSE_PART: Final = 8
 """One row in so many may be outside of the long columns, or dead in them."""
@@ -25,7 +26,7 @@ _LOOSE_PART: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Runs as columns of equal length; see `Block`."""
+    """Runs as columns of equal length; see `Block`. `folded` are the names as LIKE compares them."""
 
     ids: Ids
     rows: Rows
@@ -33,6 +34,7 @@ class Columns:
     flow_run: npt.NDArray[np.int32]
     parent: npt.NDArray[np.bool_]
     names: pl.Series
+    folded: pl.Series
     tags: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -41,13 +43,15 @@ class Columns:
     @classmethod
     def of(cls, blocks: Sequence[Block]) -> Columns:
         """All runs of some blocks, in their order; at least one block."""
+        names = list(chain.from_iterable(block.names for block in blocks))
         return cls(
             np.concatenate([block.ids for block in blocks]),
             concat([block.rows for block in blocks]),
             np.concatenate([block.end for block in blocks]),
             np.concatenate([block.flow_run for block in blocks]),
             np.concatenate([block.parent for block in blocks]),
-            pl.Series(list(chain.from_iterable(block.names for block in blocks)), dtype=pl.String),
+            pl.Series(names, dtype=pl.String),
+            folded(names),
             np.concatenate([block.tags for block in blocks]),
         )
 
@@ -63,6 +67,7 @@ class Columns:
             self.flow_run[which],
             self.parent[which],
             self.names[which],
+            self.folded[which],
             self.tags[which],
         )
 
@@ -73,6 +78,7 @@ class Shelf:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._long: Columns | None = None
+        self._held: Sequence[Block] = ()
         self._blocks: list[Block] = []
         self._spans: dict[int, tuple[int, int]] = {}
         self._short: tuple[list[Block], Columns] | None = None
@@ -80,8 +86,10 @@ class Shelf:
     def columns(self, wanted: Sequence[Block], held: Sequence[Block]) -> list[Columns]:
         """The runs of the wanted blocks; `held` are all that the reader keeps, the wanted among them."""
         with self._lock:
-            if self._unfit(held):
-                self._make(held)
+            if held is not self._held:
+                if self._unfit(held):
+                    self._make(held)
+                self._held = held
             return self._parts(wanted)
 
     def _unfit(self, held: Sequence[Block]) -> bool:

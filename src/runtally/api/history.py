@@ -25,7 +25,7 @@ from ..store.blocks import BLOCK_LEVEL, Block
 from ..store.view import BLOCK, Place, View
 from .answer import attempt, state_map
 from .columns import Columns, Shelf
-from .joined import Table, Tables
+from .joined import Joined, Table, Tables
 from .masks import Mask
 from .scan import Dictionaries, Split, selected, split
 from .service import CountAnswer, HistoryAnswer, Stand
@@ -33,6 +33,7 @@ from .shards import Shards
 
 _T = TypeVar("_T")
 _MAX_ROUNDS = 60
+_LITTLE = 16
 _BLOCKS_A_READ = 16
 
 
@@ -41,7 +42,7 @@ class _Snapshot:
     """What a scan of one shard needs; nothing in it changes any more."""
 
     wanted: list[Block]
-    held: list[Block]
+    held: Sequence[Block]
     shelf: Shelf
     table: Table | None
     dictionaries: Dictionaries
@@ -73,6 +74,7 @@ class History:
         self._settings = settings
         self._shards = Shards(settings)
         self._scans = asyncio.Semaphore(settings.max_scans)
+        self._joined: Joined | None = None
         self._copies: defaultdict[str, _Copies] = defaultdict(_Copies)
 
     async def start(self) -> None:
@@ -115,14 +117,16 @@ class History:
 
     async def _from_cells(self, bins: Bins, now_us: int) -> HistoryAnswer:
         missing: dict[int, list[Place]] = {}
-        # What was written again while something else was being read is read in every further round: else a range that
-        # many shards write to is never all there at once.
+        # What was written again while something else was being read is read in every further round, and what is little
+        # at once: else a range that many shards write to is seldom all there at one time.
         read: set[tuple[int, Place]] = set()
         busy: dict[int, set[Place]] = {}
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
                 for position, places in missing.items():
-                    busy.setdefault(position, set()).update(place for place in places if (position, place) in read)
+                    little = len(places) <= _LITTLE
+                    again = (place for place in places if little or (position, place) in read)
+                    busy.setdefault(position, set()).update(again)
                     read.update((position, place) for place in places)
                 positions = missing.keys() | busy.keys()
                 await self._shards.refresh({at: list({*missing.get(at, ()), *busy.get(at, ())}) for at in positions})
@@ -196,9 +200,15 @@ class History:
         copies, known = self._copies[view.shard], view.dictionaries
         table = None
         if parts.flow_run is not None:
-            table = copies.tables.update(known.flow_runs, view.flow_runs, self._shards.catalog)
+            table = copies.tables.update(known.flow_runs, view.flow_runs, self._join())
         dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
         return _Snapshot(wanted, view.blocks(), copies.shelf, table, dictionaries, view.type_codes)
+
+    def _join(self) -> Joined:
+        catalog = self._shards.catalog
+        if self._joined is None or self._joined.version != catalog.version:
+            self._joined = Joined(catalog)
+        return self._joined
 
     async def _in_turn(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run a scan in a thread, a few at a time; the rest wait, for so long."""
@@ -247,7 +257,8 @@ def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
     found = [day * ratio + part for day in sorted(view.days) if days is None or day in days for part in range(ratio)]
     if bins is None:
         return found
-    return [bucket for bucket in found if bucket * width < bins.end and (bucket + 1) * width > bins.start]
+    reached = range(bins.start // width, -(-bins.end // width))
+    return [bucket for bucket in found if bucket in reached]
 
 
 def _runs_in(view: View, level: int, bucket: int) -> int:

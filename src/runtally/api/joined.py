@@ -16,12 +16,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..core.attributes import Test
 from ..core.changes import DEPLOYMENT, FLOW, FLOW_RUN
 from ..core.predicate import Atom, Node
+from ..core.rows import Ints
 from ..store.blocks import Numbers
 from ..store.catalog_copy import CatalogCopy
 from ..store.flow_runs import FlowRuns
-from .masks import Mask, Masks, answer, by_value
+from .masks import Mask, answer, by_value, of_times, times
 
 Values = tuple[Any, ...]
 KeyOf = Callable[[bytes, Values], Hashable]
@@ -64,6 +66,7 @@ class Joined:
     """Flows and deployments as a flow run sees them, in one state of the catalog."""
 
     def __init__(self, catalog: CatalogCopy) -> None:
+        self.version = catalog.version
         self._flows = catalog.flows
         self._deployments = catalog.deployments
         self._deployed = {
@@ -71,6 +74,14 @@ class Joined:
             for deployment in catalog.deployments.values()
             if deployment is not None
         } - {None}
+        # By hand, since a cache of methods would keep the catalog alive.
+        self._known: dict[Hashable, Mapping[str, Any]] = {}
+
+    def rows(self, entity: str, keys: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """The flows or deployments that keys of such a column name."""
+        make: Callable[[Any], Mapping[str, Any]] = self.flow if entity == "flow" else self.deployment
+        known = self._known
+        return [known.get((entity, key)) or known.setdefault((entity, key), make(key)) for key in keys]
 
     def flow(self, key: tuple[bytes | None, str | None]) -> Mapping[str, Any]:
         """The flow of a flow run that names it by this id and name."""
@@ -106,6 +117,14 @@ class _Keys:
     def __init__(self) -> None:
         self.keys: list[Any] = []
         self._numbers: dict[Hashable, int] = {}
+        self._times = times(())
+
+    def times(self) -> Ints:
+        """The keys as times."""
+        known = self._times
+        if len(known) != len(self.keys):
+            known = self._times = np.concatenate([known, times(self.keys[len(known) :])])
+        return known
 
     def number(self, key: Hashable) -> int:
         known = self._numbers.get(key)
@@ -132,20 +151,19 @@ class Table:
 
     def selected(self, tree: Node) -> Mask:
         """Which numbers the tree selects; never 0. Raises `BadRequestError` as `masks.of_names` does."""
-        found = answer(tree, len(self.rows), self._ask)[0].copy()
+        found = answer(tree, len(self.rows), self._ask)
         found[:1] = False
         return found
 
-    def _ask(self, atom: Atom) -> Masks:
+    def _ask(self, atom: Atom) -> Mask:
         entity = atom.column.partition(".")[0]
         keys, numbers = self._column(atom.column if entity == "flow_run" else entity)
+        if atom.test in (Test.BEFORE, Test.AFTER):
+            return of_times(atom, keys.times())[numbers]
         values = keys.keys[: 1 + int(numbers.max(initial=-1))]
-        if entity == "flow":
-            values = [self.joined.flow(key)[atom.column] for key in values]
-        elif entity == "deployment":
-            values = [self.joined.deployment(key)[atom.column] for key in values]
-        true, false = by_value(atom, values)
-        return true[numbers], false[numbers]
+        if entity != "flow_run":
+            values = [row[atom.column] for row in self.joined.rows(entity, values)]
+        return by_value(atom, values)[numbers]
 
     def _column(self, name: str) -> Column:
         known = self.columns.get(name)
@@ -162,26 +180,23 @@ class Tables:
     def __init__(self) -> None:
         self._of: FlowRuns | None = None
         self._read = 0
-        self._version = -1
         self._table: Table | None = None
 
-    def update(self, numbers: Numbers[bytes], flow_runs: FlowRuns, catalog: CatalogCopy) -> Table:
+    def update(self, numbers: Numbers[bytes], flow_runs: FlowRuns, joined: Joined) -> Table:
         """The table of now; `numbers` only grow as long as it is about the same `flow_runs`."""
         table = self._table
         if table is None or self._of is not flow_runs:
-            table = Table([_row(identity, flow_runs) for identity in numbers.values], Joined(catalog))
+            table = Table([_row(identity, flow_runs) for identity in numbers.values], joined)
         else:
             changed = set(flow_runs.journal[self._read :])
-            if changed or len(numbers.values) != len(table.rows) or self._version != catalog.version:
-                table = _changed(table, numbers, changed, flow_runs, catalog)
-        self._of, self._read, self._version = flow_runs, len(flow_runs.journal), catalog.version
+            if changed or len(numbers.values) != len(table.rows) or table.joined is not joined:
+                table = _changed(table, numbers, changed, flow_runs, joined)
+        self._of, self._read = flow_runs, len(flow_runs.journal)
         self._table = table
         return table
 
 
-def _changed(
-    table: Table, numbers: Numbers[bytes], changed: set[bytes], flow_runs: FlowRuns, catalog: CatalogCopy
-) -> Table:
+def _changed(table: Table, numbers: Numbers[bytes], changed: set[bytes], flow_runs: FlowRuns, joined: Joined) -> Table:
     old = len(table.rows)
     known = (numbers.by_value.get(identity, old) for identity in changed)
     moved = [number for number in known if number < old]
@@ -196,7 +211,7 @@ def _changed(
         key_of = _key_of(name)
         grown[moved] = [keys.number(key_of(*rows[number])) for number in moved]
         columns[name] = (keys, grown)
-    return Table(rows, Joined(catalog), columns)
+    return Table(rows, joined, columns)
 
 
 def _row(identity: bytes, flow_runs: FlowRuns) -> tuple[bytes, Values]:

@@ -14,9 +14,9 @@ import numpy as np
 
 from ..core.attributes import Test
 from ..core.groups import FLAG_BITS, OTHER, State
-from ..core.predicate import TRUE, And, Atom, Node, all_of, atoms
+from ..core.predicate import And, Atom, Node, all_of, atoms
 from .columns import Columns
-from .masks import Mask, Masks, answer, by_value, of_names, of_times, two_valued
+from .masks import Mask, answer, by_value, like, of_times, one_of
 
 _TASK_RUN: Final = "task_run."
 
@@ -48,30 +48,28 @@ class Dictionaries:
 
 def selected(columns: Columns, tree: Node, flow_runs: Mask | None, known: Dictionaries) -> Mask:
     """Which runs the tree selects; `flow_runs` is the verdict on flow runs by number, None when they do not matter."""
-    if tree == TRUE:
-        mask = np.ones(len(columns), np.bool_)
-    else:
-        mask = answer(tree, len(columns), lambda atom: _ask(atom, columns, known))[0]
+    mask = answer(tree, len(columns), lambda atom: _ask(atom, columns, known))
     return mask if flow_runs is None else mask & flow_runs[columns.flow_run]
 
 
-def _ask(atom: Atom, columns: Columns, known: Dictionaries) -> Masks:
+def _ask(atom: Atom, columns: Columns, known: Dictionaries) -> Mask:
     column = atom.column.removeprefix(_TASK_RUN)
     match column:
         case "id":
             wanted: Any = atom.value
-            return two_valued(np.isin(columns.ids, np.array(list(wanted), "S16")))
+            return np.isin(columns.ids, np.array(list(wanted), "S16"))
         case "flow_run_id":
             return _flow_run_id(atom, columns, known)
         case "child_flow_run_id":
-            return two_valued(columns.parent != atom.value)
+            return columns.parent ^ bool(atom.value)
         case "state_type" | "state_name":
             return _state(atom, columns, known, 0 if column == "state_type" else 1)
         case "tags":
-            true, false = by_value(atom, known.tag_sets)
-            return true[columns.tags], false[columns.tags]
+            return by_value(atom, known.tag_sets)[columns.tags]
+        case "name" if atom.test is Test.LIKE:
+            return like(atom, columns.folded)
         case "name":
-            return of_names(atom, columns.names)
+            return one_of(atom, columns.names)
         case "start_time":
             return of_times(atom, columns.rows.start)
         case "end_time":
@@ -81,20 +79,18 @@ def _ask(atom: Atom, columns: Columns, known: Dictionaries) -> Masks:
     raise AssertionError(atom)
 
 
-def _flow_run_id(atom: Atom, columns: Columns, known: Dictionaries) -> Masks:
-    in_flow = columns.flow_run != 0
+def _flow_run_id(atom: Atom, columns: Columns, known: Dictionaries) -> Mask:
     if atom.test is Test.IS_NULL:
-        return two_valued(in_flow != atom.value)
+        found: Mask = (columns.flow_run == 0) == atom.value
+        return found
     wanted: Any = atom.value
-    numbers = [known.flow_runs[identity] for identity in wanted if identity in known.flow_runs]
-    found = np.isin(columns.flow_run, np.array(numbers, np.int32))
-    return found, in_flow & ~found
+    numbers = {known.flow_runs[identity] for identity in wanted if identity in known.flow_runs} - {0}
+    return np.isin(columns.flow_run, np.array(list(numbers), np.int32))
 
 
-def _state(atom: Atom, columns: Columns, known: Dictionaries, part: int) -> Masks:
+def _state(atom: Atom, columns: Columns, known: Dictionaries, part: int) -> Mask:
     parts: list[str | None] = [None] * (1 + max(known.states, default=OTHER))
     for number, state in known.states.items():
         parts[number] = state[part]
-    true, false = by_value(atom, parts)
-    numbers = columns.rows.group >> FLAG_BITS
-    return true[numbers], false[numbers]
+    found: Mask = by_value(atom, parts)[columns.rows.group >> FLAG_BITS]
+    return found

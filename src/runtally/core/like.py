@@ -54,11 +54,17 @@ def parse_like(value: str) -> Like:
     return Like(tuple(tokens), open_end=True)
 
 
-def like_to_regex(value: str) -> str:
-    """The pattern for a linear-time engine with Rust's syntax, to be searched for anywhere in a name."""
+def like_to_regex(value: str, *, folded: bool = False) -> str:
+    """The pattern for a linear-time engine with Rust's syntax, to be searched for anywhere in a name.
+
+    `folded`: in a name of which every character is folded, where it takes half the time.
+    """
+    if folded:
+        value = "".join(map(fold, value))
     like = parse_like(value)
     body = "".join(_regex_of(token) for token in like.tokens)
-    return f"(?is){body}" if like.open_end else rf"(?is){body}\z"
+    flags = "(?s)" if folded else "(?is)"
+    return f"{flags}{body}" if like.open_end else rf"{flags}{body}\z"
 
 
 def _regex_of(token: str | int) -> str:

@@ -27,8 +27,9 @@ class Bounded(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._items
 
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._items)
+    def items(self) -> Iterator[tuple[K, V]]:
+        """All keys and values, none of which counts as used by that."""
+        return ((key, value) for key, (value, _) in self._items.items())
 
     def get(self, key: K) -> V | None:
         """The value, now the most recently used; None when it is not (or no longer) here."""
@@ -51,11 +52,13 @@ class Bounded(Generic[K, V]):
         if old is not None:
             self.weight -= old[1]
 
-    def trim(self) -> None:
-        """Forget the least recently used until the limit holds."""
+    def trim(self) -> bool:
+        """Forget the least recently used until the limit holds; whether there was something to forget."""
+        before = len(self._items)
         while self.weight > self._limit and self._items:
             _, (_, weight) = self._items.popitem(last=False)
             self.weight -= weight
+        return len(self._items) < before
 
     def clear(self) -> None:
         """Forget everything."""

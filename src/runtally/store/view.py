@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,7 @@ _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Something to read: a bucket's cells; with `level` RAW a minute's raw runs, with BLOCK those of a block's six
     hours (or of the bucket without expected time)."""
 
@@ -70,6 +70,7 @@ class View:
         self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
         self._stale = True
         self.days: set[int] = set()
+        self._held: Sequence[Block] | None = None
         self._moved: dict[int, set[int]] = {}
         self._patches: dict[int, tuple[int, ...]] = {}
         self.dictionaries = Dictionaries()
@@ -123,10 +124,16 @@ class View:
         assert found is None or isinstance(found, Block)
         return found
 
-    def blocks(self) -> list[Block]:
-        """All blocks that are here and as new as the view, in the order of time."""
-        buckets = sorted(place.bucket for place in self._copies if place.level == BLOCK)
-        return [block for bucket in buckets if bucket not in self._moved and (block := self.block(bucket)) is not None]
+    def blocks(self) -> Sequence[Block]:
+        """All blocks that are here and as new as the view, in the order of time; the same object until they change."""
+        if self._held is None:
+            found = [
+                (place.bucket, copy)
+                for place, copy in self._copies.items()
+                if isinstance(copy, Block) and place.bucket not in self._moved
+            ]
+            self._held = tuple(block for _, block in sorted(found, key=itemgetter(0)))
+        return self._held
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
         """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
@@ -182,13 +189,15 @@ class View:
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
-        self._copies.trim()
+        if self._copies.trim():
+            self._held = None
 
     def _follow_since(self) -> int:
         return -1 if self._stale else self.flow_runs.seq
 
     def _forget(self) -> None:
         self._copies.clear()
+        self._held = None
         self._moved.clear()
         self.dictionaries = Dictionaries()
         self.flow_runs = FlowRuns()
@@ -223,6 +232,7 @@ class View:
     def _move(self, minute: int) -> None:
         """Note that a block is behind by a minute; the one without minutes is dropped."""
         bucket = NONE if minute == NONE else minute // MINUTES
+        self._held = None
         if bucket == NONE:
             self._copies.discard(Place(BLOCK, NONE))
         elif Place(BLOCK, bucket) in self._copies:
@@ -244,6 +254,7 @@ class View:
         )
 
     def _block(self, bucket: int, reply: list[list[bytes]]) -> Block:
+        self._held = None
         ids = [identity for pairs in reply for identity in pairs[::2]]
         records = [record for pairs in reply for record in pairs[1::2]]
         block = block_of(ids, records, self.dictionaries)
