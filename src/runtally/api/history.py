@@ -117,19 +117,17 @@ class History:
 
     async def _from_cells(self, bins: Bins, now_us: int) -> HistoryAnswer:
         missing: dict[int, list[Place]] = {}
-        # What was written again while something else was being read is read in every further round, and what is little
-        # at once: else a range that many shards write to is seldom all there at one time.
-        read: set[tuple[int, Place]] = set()
-        busy: dict[int, set[Place]] = {}
+        # What was written again while something else was being read is read in every further round, and so is what is
+        # little at once; of all shards, since they write to the same minutes: else a busy range is seldom all there.
+        read: set[Place] = set()
+        busy: set[Place] = set()
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
-                for position, places in missing.items():
-                    little = len(places) <= _LITTLE
-                    again = (place for place in places if little or (position, place) in read)
-                    busy.setdefault(position, set()).update(again)
-                    read.update((position, place) for place in places)
-                positions = missing.keys() | busy.keys()
-                await self._shards.refresh({at: list({*missing.get(at, ()), *busy.get(at, ())}) for at in positions})
+                lacking = {place for places in missing.values() for place in places}
+                busy |= lacking if len(lacking) <= _LITTLE else lacking & read
+                read |= lacking
+                views = range(len(self._shards.views))
+                await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in views})
                 found = attempt(self._shards.views, bins, now_us)
                 if found.entries is not None:
                     self._shards.trim()
