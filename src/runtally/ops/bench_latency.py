@@ -28,7 +28,7 @@ from .bench_servers import Bench, Say, bench, need
 _FAMILY_US: Final = 5_000_000
 _WARM_S: Final = 3.0
 _EVERY_S: Final = (0.025, 0.075)
-_POLL_S: Final = 0.005
+_POLL_S: Final = 0.01
 _TICK_S: Final = 0.01
 _STARTS_S: Final = 60.0
 _LOST_S: Final = 30.0
