@@ -20,12 +20,12 @@ from runtally.ops.bench_load import Load
 _DAY_US = 86_400_000_000
 _NOON_US = 1_790_000_000_000_000
 
-Bench = Callable[..., dict[str, Any]]
+Bench = Callable[..., Any]
 
 
 @pytest.fixture
 def bench() -> Bench:
-    def run(*arguments: str) -> dict[str, Any]:
+    def run(*arguments: str) -> Any:
         command = [sys.executable, "-m", "runtally", "bench", *arguments, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         assert done.returncode == 0, done.stderr
@@ -75,3 +75,15 @@ def test_latency_prints_its_numbers_and_nothing_else(bench: Bench) -> None:
     found = bench("latency", "--seconds", "2", "--rate", "100")
     assert list(found) == ["p50_ms", "p99_ms"]
     assert 0 < found["p50_ms"] <= found["p99_ms"]
+
+
+def test_query_prints_each_shape_and_mode_and_nothing_else(bench: Bench) -> None:
+    found = bench("query", "--runs", "2000")
+    assert [(one["shape"], one["mode"]) for one in found] == [
+        *(("name_like", mode) for mode in ("cold", "warm", "after_events")),
+        *(("mix", mode) for mode in ("cold", "warm", "after_events")),
+        *(("health", "idle"), ("small_history", "idle")),
+        *(("health", "beside_scan"), ("small_history", "beside_scan"), ("like_256", "warm")),
+    ]
+    assert all(list(one) == ["shape", "runs", "mode", "p50_ms", "p99_ms"] for one in found)
+    assert all(one["runs"] == 2000 and 0 < one["p50_ms"] <= one["p99_ms"] for one in found)
