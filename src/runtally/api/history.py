@@ -34,7 +34,7 @@ from .shards import Shards
 _T = TypeVar("_T")
 _MAX_ROUNDS = 60
 _LITTLE = 16
-_BLOCKS_A_READ = 16
+_BLOCKS_A_READ = 4
 
 
 @dataclass(frozen=True, slots=True)

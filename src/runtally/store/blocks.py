@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..core.levels import LEVELS, MINUTE_US
 from ..core.rows import Ints, Rows, concat
-from .records import fixed_columns, names_and_tags, rows_of_columns, unpack_tags
+from .records import Packed, rows_of_columns, unpack_tags
 
 BLOCK_LEVEL: Final = 3
 MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
@@ -20,20 +20,28 @@ MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
 Ids = npt.NDArray[np.bytes_]
 """16 bytes an entry; numpy compares them as if padded with zeros, which changes nothing between equal widths."""
 
-READ_MINUTES: Final = """
-local found = {}
-for span = 1, #ARGV, 2 do
-  for minute = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do
-    local pairs = redis.call('HGETALL', KEYS[1] .. minute)
-    if #pairs > 0 then found[#found + 1] = pairs end
+_JOIN: Final = """
+local ids, records, sizes, count = {}, {}, {}, 0
+local function add(key)
+  local pairs = redis.call('HGETALL', key)
+  for at = 1, #pairs, 2 do
+    count = count + 1
+    ids[count], records[count], sizes[count] = pairs[at], pairs[at + 1], #pairs[at + 1]
   end
 end
-return found
 """
-"""Server-side: all raw hashes of spans of minutes (first, last, first, last …) in one reply. KEYS[1] is the keys'
-common beginning."""
+_REPLY: Final = "return {table.concat(ids), table.concat(records), cmsgpack.pack(sizes)}\n"
+READ_MINUTES: Final = f"""{_JOIN}
+for span = 1, #ARGV, 2 do
+  for minute = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do add(KEYS[1] .. minute) end
+end
+{_REPLY}"""
+"""Server-side: all raw hashes of spans of minutes (first, last, first, last …), as three texts: ids, records, and the
+records' sizes packed. KEYS[1] is the keys' common beginning."""
 
-READ_NONE: Final = "return {redis.call('HGETALL', KEYS[1])}"
+READ_NONE: Final = f"""{_JOIN}
+add(KEYS[1])
+{_REPLY}"""
 """The same for the bucket without expected time."""
 
 T = TypeVar("T", bound=Hashable)
@@ -54,6 +62,12 @@ class Numbers(Generic[T]):
             self.values.append(value)
         return known
 
+    def numbers(self, values: Sequence[T]) -> npt.NDArray[np.int32]:
+        """The numbers of many values."""
+        for value in dict.fromkeys(values):
+            self.number(value)
+        return np.fromiter(map(self.by_value.__getitem__, values), np.int32, len(values))
+
 
 class Dictionaries:
     """A reader's own numbering of tag sets (NULL counts as none) and of flow runs, by id; flow run 0 is none."""
@@ -63,12 +77,13 @@ class Dictionaries:
         self.flow_runs: Numbers[bytes] = Numbers(bytes(16))
         self._packed: dict[bytes, int] = {}
 
-    def tags(self, packed: bytes) -> int:
-        """The number of a tag set as it is stored."""
-        known = self._packed.get(packed)
-        if known is None:
-            known = self._packed[packed] = self.tag_sets.number(tuple(unpack_tags(packed) or ()))
-        return known
+    def tags(self, packed: Sequence[bytes]) -> npt.NDArray[np.int32]:
+        """The numbers of tag sets as they are stored."""
+        known = self._packed
+        for one in dict.fromkeys(packed):
+            if one not in known:
+                known[one] = self.tag_sets.number(tuple(unpack_tags(one) or ()))
+        return np.fromiter(map(known.__getitem__, packed), np.int32, len(packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +115,18 @@ class Block:
         )
 
 
-def block_of(ids: Sequence[bytes], records: Sequence[bytes], known: Dictionaries) -> Block:
-    """Decode records, in bulk where their form allows."""
-    columns = fixed_columns(records)
-    names, tags = names_and_tags(records)
-    number, tags_number = known.flow_runs.number, known.tags
+def block_of(ids: bytes, records: Packed, known: Dictionaries) -> Block:
+    """Decode records; `ids` are theirs, 16 bytes each."""
+    columns = records.fixed_columns()
+    names, tags = records.names_and_tags()
     in_flow = (columns["flags"] & 4).astype(bool)
-    flow_runs = [number(identity) for identity in columns["flow_run"].tolist()]
+    flow_runs = known.flow_runs.numbers(columns["flow_run"].tolist())
     return Block(
-        np.frombuffer(b"".join(ids), "S16"),
+        np.frombuffer(ids, "S16"),
         rows_of_columns(columns, np.zeros(len(records), np.bool_)),
         columns["end"].astype(np.int64),
-        np.where(in_flow, np.array(flow_runs, np.int32), 0).astype(np.int32),
+        np.where(in_flow, flow_runs, np.int32(0)),
         (columns["flags"] & 1).astype(bool),
         tuple(names),
-        np.array([tags_number(packed) for packed in tags], np.int32),
+        known.tags(tags),
     )

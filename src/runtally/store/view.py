@@ -27,7 +27,7 @@ from .flow_runs import FlowRuns
 from .keys import SCOPE_ALL, Keys
 from .ledger import Ledger
 from .link import Command
-from .records import decode_states, rows_of, state_in_tail
+from .records import Packed, decode_states, rows_of, state_in_tail, unpack_sizes
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
@@ -253,11 +253,10 @@ class View:
             *(spans or (bucket * MINUTES, (bucket + 1) * MINUTES - 1)),
         )
 
-    def _block(self, bucket: int, reply: list[list[bytes]]) -> Block:
+    def _block(self, bucket: int, reply: list[bytes]) -> Block:
         self._held = None
-        ids = [identity for pairs in reply for identity in pairs[::2]]
-        records = [record for pairs in reply for record in pairs[1::2]]
-        block = block_of(ids, records, self.dictionaries)
+        records = Packed(reply[1], unpack_sizes(reply[2]))
+        block = block_of(reply[0], records, self.dictionaries)
         self._name_others(block.rows, records)
         patched = self._patches.pop(bucket, ())
         old = self.block(bucket) if patched else None
@@ -276,7 +275,7 @@ class View:
         self._name_others(rows, records)
         return RawMinute(ids, records, rows)
 
-    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
+    def _name_others(self, rows: Rows, records: Sequence[bytes] | Packed) -> None:
         """Give runs whose state is past the shard's cap a number of this view's own."""
         beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
         if beyond:
