@@ -45,7 +45,7 @@ def as_evaluated(joined: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
 
 
 @pytest.mark.property
-@examples(2000)
+@examples(200)
 @given(estates(), requests(50))
 def test_the_tree_selects_what_the_reference_selects(events, questions):
     reference = Reference()
