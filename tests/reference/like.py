@@ -27,8 +27,14 @@ def like(name: str, value: str) -> bool:
     return len(text) in reached
 
 
+LATER_PAIRS = {"\u1fd3": "\u0390", "\u1fe3": "\u03b0", "\ufb05": "\ufb06"}
+"""Pairs that Unicode 15.1 added to simple folding; Python 3.11's tables are older."""
+
+
 def folded(char: str) -> str:
     """Unicode's simple case folding: one character to one character."""
+    if char in LATER_PAIRS:
+        return LATER_PAIRS[char]
     for form in (char.casefold(), char.lower()):
         if len(form) == 1:
             return form
