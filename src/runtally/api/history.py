@@ -33,6 +33,7 @@ from .shards import Shards
 
 _T = TypeVar("_T")
 _MAX_ROUNDS = 60
+_MAX_READS = 20_000
 _LITTLE = 16
 _BLOCKS_A_READ = 4
 
@@ -149,32 +150,48 @@ class History:
     async def _snapshots(
         self, tree: Node, blocks: Callable[[View], list[int]], now_us: int
     ) -> tuple[list[_Snapshot], Stand]:
-        """Everything that a scan of those blocks needs, of one state of every shard."""
+        """Everything that a scan of those blocks needs, of one state of every shard.
+
+        Blocks are read a few at a time, and between two reads others get their turn: a cold scan blocks nobody.
+        """
         parts = split(tree)
+
+        def places(view: View) -> list[Place]:
+            return [Place(BLOCK, bucket) for bucket in blocks(view)]
+
         async with self._shards.turn:
             await self._shards.refresh({})
             await self._check_size(tree, blocks)
             if parts.flow_run is not None:
                 self._shards.follow_flow_runs()
-                await self._shards.refresh({})
-            await self._read(lambda view: [Place(BLOCK, bucket) for bucket in blocks(view)])
-            snapshots = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
-            self._shards.trim()
-            return snapshots, self._stand(now_us, f"scan; raw_runs={sum(s.size for s in snapshots)}")
+        wanted: dict[int, list[Place]] = {}
+        for _ in range(_MAX_READS):
+            async with self._shards.turn:
+                await self._shards.refresh(wanted)
+                wanted = self._absent(places)
+                if not wanted:
+                    snapshots = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
+                    self._shards.trim()
+                    return snapshots, self._stand(now_us, f"scan; raw_runs={sum(s.size for s in snapshots)}")
+        raise BusyError("the runs of this range change faster than they can be read")
 
     async def _read(self, places: Callable[[View], Sequence[Place]]) -> None:
-        """Refresh until every view holds all of its places at its newest state."""
+        """Refresh until every view holds all of its places at its newest state; the caller has the turn."""
         wanted: dict[int, list[Place]] = {}
-        for _ in range(100_000 // _BLOCKS_A_READ):
+        for _ in range(_MAX_ROUNDS):
             await self._shards.refresh(wanted)
-            wanted = {
-                position: absent[:_BLOCKS_A_READ] if absent[0].level == BLOCK else absent
-                for position, view in enumerate(self._shards.views)
-                if (absent := [place for place in places(view) if not view.holds(place)])
-            }
+            wanted = self._absent(places)
             if not wanted:
                 return
         raise BusyError("the runs of this range change faster than they can be read")
+
+    def _absent(self, places: Callable[[View], Sequence[Place]]) -> dict[int, list[Place]]:
+        """What to read next, by view: all that is not here, of blocks only a few."""
+        return {
+            position: absent[:_BLOCKS_A_READ] if absent[0].level == BLOCK else absent
+            for position, view in enumerate(self._shards.views)
+            if (absent := [place for place in places(view) if not view.holds(place)])
+        }
 
     async def _check_size(self, tree: Node, blocks: Callable[[View], list[int]]) -> None:
         """Refuse a scan over the budget before anything is read for it."""
