@@ -12,6 +12,7 @@ from runtally.core.fold import fold
 from runtally.core.groups import FLAG_BITS, OTHER, STARTED, States
 from runtally.core.levels import LEVELS
 from runtally.core.rows import NULL, Rows, concat
+from runtally.core.scopes import ALL
 
 STATES = States([("RUNNING", "Running"), ("COMPLETED", "Completed"), ("SCHEDULED", "Late")])
 BASE = 1_780_000_000_000_000
@@ -48,22 +49,29 @@ def rows_of(runs: list[tuple[int, ...]]) -> Rows:
 
 
 def empty(level: int) -> Sums:
-    return unpack(np.zeros(0, CELL), np.zeros(0, np.int64), level)
+    nothing = np.zeros(0, np.int64)
+    return unpack(np.zeros(0, CELL), nothing, nothing, level)
+
+
+def change_of(new: Rows, old: Rows) -> list[Sums]:
+    """The change to the scope `all`; the rows are in two cohorts."""
+    cohorts = np.concatenate([new.total, old.total]) % 2
+    return fold(new, old, cohorts, {ALL: np.zeros(2, np.int64)}, STATES.type_codes)
 
 
 def folded(rows: Rows) -> list[Sums]:
-    return [merged(empty(level), sums) for level, sums in enumerate(fold(rows, rows_of([]), STATES.type_codes))]
+    return [merged(empty(level), sums) for level, sums in enumerate(change_of(rows, rows_of([])))]
 
 
 def stored(sums: Sums, level: int) -> Sums:
     """Through Redis' form and back."""
-    return unpack(pack(sums, level), sums.bucket, level)
+    return unpack(pack(sums, level), sums.bucket, sums.scope, level)
 
 
 @given(RUNS, RUNS, RUNS)
 def test_cells_after_changes_equal_cells_made_anew(kept: list, gone: list, came: list) -> None:
     before = [stored(sums, level) for level, sums in enumerate(folded(rows_of(kept + gone)))]
-    change = fold(rows_of(came), rows_of(gone), STATES.type_codes)
+    change = change_of(rows_of(came), rows_of(gone))
     anew = folded(rows_of(kept + came))
     for level in range(len(LEVELS)):
         after = stored(merged(before[level], change[level]), level)
@@ -110,8 +118,8 @@ def test_a_state_past_the_cap_is_never_believed() -> None:
 @given(RUNS, RUNS)
 def test_taking_back_what_was_added_leaves_nothing(kept: list, passing: list) -> None:
     nothing = rows_of([])
-    added = fold(rows_of(passing), nothing, STATES.type_codes)
-    taken = fold(nothing, rows_of(passing), STATES.type_codes)
+    added = change_of(rows_of(passing), nothing)
+    taken = change_of(nothing, rows_of(passing))
     for level, sums in enumerate(folded(rows_of(kept))):
         after = merged(merged(sums, added[level]), taken[level])
         assert differences(after, sums, STATES) == []

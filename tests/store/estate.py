@@ -13,20 +13,24 @@ from runtally.api.answer import attempt
 from runtally.core.bins import Bins
 from runtally.core.cells import CELL, Sums, merged, unpack
 from runtally.core.changes import Change
+from runtally.core.cohorts import NO_FLOW_RUN, Cohort, cohort_of
 from runtally.core.compare import differences
 from runtally.core.fold import fold
+from runtally.core.groups import States
 from runtally.core.levels import LEVELS, NONE
 from runtally.core.rows import NULL, concat
+from runtally.core.scopes import SCOPES
 from runtally.errors import BadEventError
 from runtally.events.partition import Partitioner
 from runtally.events.wire import Ignored, parse
 from runtally.settings import Settings
 from runtally.store.catalog import CatalogShard
+from runtally.store.cohort_book import CohortBook
 from runtally.store.fence import Batch
-from runtally.store.keys import CATALOG, SCOPE_ALL, Keys
+from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.link import Link
-from runtally.store.records import DEAD, decode_entity, rows_of
+from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, rows_of
 from runtally.store.runs import RunsShard
 from runtally.store.view import Place, View
 
@@ -131,45 +135,54 @@ class Estate:
 
     async def _shard_differences(self, view: View) -> list[Any]:
         keys = Keys(self.settings.redis_prefix, GENERATION, view.shard)
-        children = await self._children(keys)
+        names = States(decode_states(await self.redis.lrange(keys.states, 0, -1)))
+        book = CohortBook(self.settings.max_cohorts, decode_cohorts(await self.redis.lrange(keys.cohorts, 0, -1)))
+        flow_runs = await self._flow_runs(keys)
         records: list[bytes] = []
         async for key in self.redis.scan_iter(match=keys.raw(0)[:-1] + b"*", count=1000):
             records += (await self.redis.hgetall(key)).values()
-        child = np.array([record[43:59] in children for record in records], np.bool_)
-        rows = rows_of(records, child)
-        names = view._states
-        anew = fold(rows, concat([]), names.type_codes)
+        cohorts = np.array([book.number(_cohort(record, flow_runs)) for record in records], np.int64)
+        assert not book.fresh
+        rows = rows_of(records, book.child()[cohorts] if len(book) else np.zeros(0, np.bool_))
+        anew = fold(rows, concat([]), cohorts, book.scopes(), names.type_codes)
         found: list[Any] = []
+        stored = {level.number: await self._stored(keys, level.number, book) for level in LEVELS}
         for level in LEVELS:
-            stored = await self._stored(keys, level.number)
             recomputed = merged(_nothing(level.number), anew[level.number])
-            found += differences(stored, recomputed, names)
-        assert not (rows.expected == NULL).any() or (await self._stored(keys, 0)).bucket.min() == NONE
+            found += differences(stored[level.number], recomputed, names)
+        assert not (rows.expected == NULL).any() or stored[0].bucket.min() == NONE
         return found
 
-    async def _children(self, keys: Keys) -> set[bytes]:
-        """Flow runs that are subflow runs."""
-        found = set()
+    async def _flow_runs(self, keys: Keys) -> dict[bytes, Any]:
+        """The values of all flow runs that are not deleted."""
+        found = {}
         async for key in self.redis.scan_iter(match=keys.flow_runs(bytes(16))[:-1] + b"*", count=1000):
             for run, record in (await self.redis.hgetall(key)).items():
-                if record != DEAD and decode_entity(record, 3).values[13] is not None:
-                    found.add(run)
+                if record != DEAD:
+                    found[run] = decode_entity(record, 3).values
         return found
 
-    async def _stored(self, keys: Keys, level: int) -> Sums:
-        start = keys.cells(level, 0)[:-1]
-        packed, buckets = [], []
-        async for key in self.redis.scan_iter(match=start + b"*", count=1000):
-            value = await self.redis.hget(key, SCOPE_ALL)
-            if value:
-                cells = np.frombuffer(value, CELL)
+    async def _stored(self, keys: Keys, level: int, book: CohortBook) -> Sums:
+        packed, buckets, scopes = [], [], []
+        for kind in SCOPES:
+            start = keys.cells(kind, level, 0)[:-1]
+            async for key in self.redis.scan_iter(match=start + b"*", count=1000):
                 bucket = NONE if key.endswith(b":none") else int(key.removeprefix(start))
-                packed.append(cells)
-                buckets.append(np.full(len(cells), bucket))
+                for field, value in (await self.redis.hgetall(key)).items():
+                    cells = np.frombuffer(value, CELL)
+                    packed.append(cells)
+                    buckets.append(np.full(len(cells), bucket))
+                    scopes.append(np.full(len(cells), book.fields.index((kind, field))))
         if not packed:
             return _nothing(level)
-        return unpack(np.concatenate(packed), np.concatenate(buckets), level)
+        return unpack(np.concatenate(packed), np.concatenate(buckets), np.concatenate(scopes), level)
+
+
+def _cohort(record: bytes, flow_runs: dict[bytes, Any]) -> Cohort:
+    flow_run = record[43:59]
+    return cohort_of(flow_runs.get(flow_run)) if record[0] & 4 else NO_FLOW_RUN
 
 
 def _nothing(level: int) -> Sums:
-    return unpack(np.zeros(0, CELL), np.zeros(0, np.int64), level)
+    nothing = np.zeros(0, np.int64)
+    return unpack(np.zeros(0, CELL), nothing, nothing, level)

@@ -23,9 +23,11 @@ from redis import Redis
 from runtally.core.cells import CELL
 from runtally.core.groups import FLAG_BITS, States
 from runtally.core.levels import LEVELS
+from runtally.core.scopes import ALL
 from runtally.ops import topics
 from runtally.settings import Settings
-from runtally.store.keys import SCOPE_ALL, Keys
+from runtally.store.cohort_book import ALL_FIELD
+from runtally.store.keys import Keys
 from runtally.store.ledger import GENERATION, Ledger, decode
 from runtally.store.records import decode_states
 
@@ -159,9 +161,9 @@ def _level_counts(redis: Redis, settings: Settings, level: int) -> Counter[str]:
     for shard in range(settings.partitions):
         keys = Keys(settings.redis_prefix, GENERATION, str(shard))
         names = States(decode_states(redis.lrange(keys.states, 0, -1))).names
-        pattern = keys.cells(level, 0)[:-1] + b"*"
+        pattern = keys.cells(ALL, level, 0)[:-1] + b"*"
         for key in redis.scan_iter(pattern.replace(b"{", b"\\{").replace(b"}", b"\\}"), count=10_000):
-            cells = np.frombuffer(redis.hget(key, SCOPE_ALL) or b"", CELL)
+            cells = np.frombuffer(redis.hget(key, ALL_FIELD) or b"", CELL)
             for group, n in zip(cells["group"].tolist(), cells["n"].tolist(), strict=True):
                 state = names[group >> FLAG_BITS]
                 assert state is not None

@@ -75,12 +75,12 @@ def _add_shard(
             continue
         of_bucket = np.repeat(np.array([bucket for bucket, _ in here]), [len(cells) for _, cells in here])
         packed = np.concatenate([cells for _, cells in here])
-        sums = unpack(packed, of_bucket, level.number)
+        sums = unpack(packed, of_bucket, np.zeros(len(packed), np.int64), level.number)
         kinds = Kinds(sums.group, type_codes)
         split = np.unique(sums.bucket[undecided(sums, kinds, bins, now)])
         if len(split):
             keep = ~np.isin(sums.bucket, split)
-            sums = unpack(packed[keep], of_bucket[keep], level.number)
+            sums = unpack(packed[keep], of_bucket[keep], np.zeros(int(keep.sum()), np.int64), level.number)
             kinds = Kinds(sums.group, type_codes)
             if level.number:
                 descend = _within(children(split, level.number), level.number - 1, bins)

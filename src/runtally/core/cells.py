@@ -18,6 +18,7 @@ sums mean nothing and the bucket is answered from finer ones, in the end from ra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +49,7 @@ CELL: Final = np.dtype(
 CellArray = npt.NDArray[np.void]
 
 SUM_LIMIT: Final = 2.0**62
+_SMALL_SCOPE: Final = 1 << 20
 _STEPS: Final = 65536
 _GRAIN_BITS: Final = 20
 _COARSE_MIN: Final = -(1 << 31)
@@ -73,11 +75,11 @@ class Kinds:
 
 
 class Sums:
-    """Cells as exact columns, one per (bucket, group), before they are stored or after they are read.
+    """Cells as exact columns, one per (bucket, scope, group), before they are stored or after they are read.
 
-    `a` and `b` are relative to the start of the bucket as above; zone bounds are µs. `size` bounds |a| and
-    |b| in floating point, so that a sum about to leave 64 bits is noticed. `n`, `a` and `b` may be negative:
-    a change to a cell has the same form.
+    `scope` is a number that the caller chose. `a` and `b` are relative to the start of the bucket as above; zone
+    bounds are µs. `size` bounds |a| and |b| in floating point, so that a sum about to leave 64 bits is noticed.
+    `n`, `a` and `b` may be negative: a change to a cell has the same form.
     """
 
     __slots__ = (
@@ -88,6 +90,7 @@ class Sums:
         "expected_lo",
         "group",
         "n",
+        "scope",
         "size",
         "start_hi",
         "start_lo",
@@ -98,6 +101,7 @@ class Sums:
     def __init__(
         self,
         bucket: Ints,
+        scope: Ints,
         group: npt.NDArray[np.uint32],
         n: Ints,
         a: Ints,
@@ -111,6 +115,7 @@ class Sums:
         wide: npt.NDArray[np.bool_],
     ) -> None:
         self.bucket = bucket
+        self.scope = scope
         self.group = group
         self.n = n
         self.a = a
@@ -128,11 +133,8 @@ class Sums:
 
 
 def summed(sums: Sums) -> Sums:
-    """One entry per (bucket, group): counts and sums added, zones united."""
-    key = ((sums.bucket + 1) << 16) | sums.group
-    order = np.argsort(key, kind="stable")
-    sorted_key = key[order]
-    first = np.flatnonzero(np.concatenate(([True], sorted_key[1:] != sorted_key[:-1]))) if len(key) else order
+    """One entry per (bucket, scope, group), in that order: counts and sums added, zones united."""
+    order, first = _runs_of_equals(sums)
     lead = order[first]
 
     def add(column: Any) -> Any:
@@ -148,6 +150,7 @@ def summed(sums: Sums) -> Sums:
     wide = np.logical_or.reduceat(sums.wide[order], first) if len(first) else sums.wide
     return Sums(
         sums.bucket[lead],
+        sums.scope[lead],
         sums.group[lead],
         add(sums.n),
         add(sums.a),
@@ -162,6 +165,32 @@ def summed(sums: Sums) -> Sums:
     )
 
 
+def _runs_of_equals(sums: Sums) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The order that brings equal (bucket, scope, group) together, and where in it each begins."""
+    if not len(sums):
+        nothing = np.empty(0, np.intp)
+        return nothing, nothing
+    if int(sums.scope.max()) < _SMALL_SCOPE:
+        key = ((sums.bucket + 1) << 36) | (sums.scope << 16) | sums.group
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        differs = key[1:] != key[:-1]
+    else:
+        columns = (sums.group, sums.scope, sums.bucket)
+        order = np.lexsort(columns)
+        differs = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in columns])
+    return order, np.flatnonzero(np.concatenate(([True], differs)))
+
+
+def rescoped(sums: Sums, ways: Sequence[Ints]) -> Sums:
+    """The same sums by other scopes, once in each way: a way gives every entry's scope, −1 leaves it out."""
+    parts = [np.flatnonzero(way >= 0) for way in ways]
+    which = np.concatenate(parts)
+    moved = _select(sums, which)
+    moved.scope = np.concatenate([way[part] for way, part in zip(ways, parts, strict=True)])
+    return summed(moved)
+
+
 def lifted(sums: Sums, kinds: Kinds, level: int) -> Sums:
     """The same sums by the buckets of `level + 1`: offsets to the bucket's start grow by n × the distance."""
     fine, coarse = LEVELS[level], LEVELS[level + 1]
@@ -170,6 +199,7 @@ def lifted(sums: Sums, kinds: Kinds, level: int) -> Sums:
     shift = sums.n * (sums.bucket * fine.width_us - bucket * coarse.width_us)
     moved = Sums(
         bucket,
+        sums.scope,
         sums.group,
         sums.n,
         np.where(kinds.running, sums.a + shift, sums.a),
@@ -204,8 +234,8 @@ def pack(sums: Sums, level: int) -> CellArray:
     return cells
 
 
-def unpack(cells: CellArray, bucket: Ints, level: int) -> Sums:
-    """Cells as columns; `bucket` names each one's bucket. Bounds are the outer ones, in µs."""
+def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int) -> Sums:
+    """Cells as columns; `bucket` and `scope` are each one's. Bounds are the outer ones, in µs."""
     width = LEVELS[level].width_us
     begin = np.where(bucket == NONE, 0, bucket * width)
     a = cells["a"].astype(np.int64)
@@ -214,6 +244,7 @@ def unpack(cells: CellArray, bucket: Ints, level: int) -> Sums:
     hi = cells["expected_hi"].astype(np.int64)
     return Sums(
         bucket,
+        scope,
         cells["group"].astype(np.uint32),
         cells["n"].astype(np.int64),
         a,
@@ -237,7 +268,7 @@ def _living(sums: Sums) -> Sums:
     return _select(sums, sums.n != 0)
 
 
-def _select(sums: Sums, which: npt.NDArray[np.bool_]) -> Sums:
+def _select(sums: Sums, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Sums:
     return Sums(*(getattr(sums, name)[which] for name in _COLUMNS))
 
 
@@ -247,6 +278,7 @@ def _join(first: Sums, second: Sums) -> Sums:
 
 _COLUMNS: Final = (
     "bucket",
+    "scope",
     "group",
     "n",
     "a",

@@ -1,7 +1,7 @@
 """Whether two sets of cells are the same, as far as cells promise anything.
 
-Counts and sums have to be equal by (bucket, type, name, flags); stored bounds have to contain the recomputed ones,
-since they are only ever widened; a wide cell promises its count alone.
+Counts and sums have to be equal by (bucket, scope, type, name, flags); stored bounds have to contain the recomputed
+ones, since they are only ever widened; a wide cell promises its count alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Difference:
     """One cell that is not as it should be, and how."""
 
     bucket: int
+    scope: int
     group: str
     problem: str
 
@@ -26,16 +27,17 @@ def differences(stored: Sums, recomputed: Sums, states: States) -> list[Differen
     known, wanted = _by_cell(stored), _by_cell(recomputed)
     found: list[Difference] = []
     for place in sorted(known.keys() | wanted.keys()):
-        bucket, group = place
+        bucket, scope, group = place
         problem = _problem(stored, known.get(place), recomputed, wanted.get(place))
         if problem:
             name = states.names[group >> FLAG_BITS]
-            found.append(Difference(bucket, f"{name} flags {group & (1 << FLAG_BITS) - 1:04b}", problem))
+            found.append(Difference(bucket, scope, f"{name} flags {group & (1 << FLAG_BITS) - 1:04b}", problem))
     return found
 
 
-def _by_cell(sums: Sums) -> dict[tuple[int, int], int]:
-    return {place: at for at, place in enumerate(zip(sums.bucket.tolist(), sums.group.tolist(), strict=True))}
+def _by_cell(sums: Sums) -> dict[tuple[int, int, int], int]:
+    places = zip(sums.bucket.tolist(), sums.scope.tolist(), sums.group.tolist(), strict=True)
+    return {place: at for at, place in enumerate(places)}
 
 
 def _problem(stored: Sums, at: int | None, recomputed: Sums, other: int | None) -> str:

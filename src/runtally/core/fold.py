@@ -1,4 +1,4 @@
-"""Rows to cells: the change that a batch makes to every level of a shard.
+"""Rows to cells: the change that a batch makes to every scope and level of a shard.
 
     Δ = fold(rows as they are now) − fold(rows as they were)
 
@@ -8,26 +8,39 @@ back without looking at all the rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from .cells import EARLIEST, LATEST, SUM_LIMIT, Kinds, Sums, lifted, summed
+from .cells import EARLIEST, LATEST, SUM_LIMIT, Kinds, Sums, lifted, rescoped, summed
 from .groups import STARTED
 from .levels import LEVELS, MINUTE_US, NONE
-from .rows import NULL, Rows, concat
+from .rows import NULL, Ints, Rows, concat
+from .scopes import Scope
 
 
-def fold(new: Rows, old: Rows, type_codes: npt.NDArray[np.uint8]) -> list[Sums]:
-    """The change to the cells of each level, finest first. `type_codes` comes from the shard's `States`."""
-    finest = _minutes(new, old, type_codes)
-    levels = [finest]
-    for level in LEVELS[:-1]:
-        fine = levels[-1]
-        levels.append(lifted(fine, Kinds(fine.group, type_codes), level.number))
+def fold(
+    new: Rows, old: Rows, cohorts: Ints, scopes: Mapping[Scope, Ints], type_codes: npt.NDArray[np.uint8]
+) -> list[Sums]:
+    """The change to the cells of all scopes at each level, finest first.
+
+    `cohorts` are the cohort numbers of the new rows, then of the old ones. `scopes` gives for each kind of scope the
+    number of each cohort's scope (−1: none); numbers of different kinds must differ. `type_codes` comes from the
+    shard's `States`.
+    """
+    fine = _minutes(new, old, cohorts, type_codes)
+    levels = []
+    for level in LEVELS:
+        levels.append(
+            rescoped(fine, [number[fine.scope] for kind, number in scopes.items() if level.number in kind.levels])
+        )
+        if level is not LEVELS[-1]:
+            fine = lifted(fine, Kinds(fine.group, type_codes), level.number)
     return levels
 
 
-def _minutes(new: Rows, old: Rows, type_codes: npt.NDArray[np.uint8]) -> Sums:
+def _minutes(new: Rows, old: Rows, cohorts: Ints, type_codes: npt.NDArray[np.uint8]) -> Sums:
     rows = concat([new, old])
     is_new = np.arange(len(rows)) < len(new)
     sign = np.where(is_new, 1, -1)
@@ -46,6 +59,7 @@ def _minutes(new: Rows, old: Rows, type_codes: npt.NDArray[np.uint8]) -> Sums:
     return summed(
         Sums(
             bucket,
+            cohorts,
             rows.group,
             sign,
             a * sign,

@@ -27,12 +27,13 @@ class Family:
     """One flow run and those of its task runs that are known.
 
     `flow_run` is its record, DEAD when deleted, None when no event has come. `members` maps a task run's id to its
-    record or DEAD. `complete`: an id that is not in `members` does not exist.
+    record or DEAD. `complete`: an id that is not in `members` does not exist. `cohort`: its number, None until asked.
     """
 
-    __slots__ = ("complete", "flow_run", "members")
+    __slots__ = ("cohort", "complete", "flow_run", "members")
 
     def __init__(self) -> None:
+        self.cohort: int | None = None
         self.flow_run: bytes | None = None
         self.members: dict[bytes, bytes] = {}
         self.complete = False

@@ -4,7 +4,10 @@
     <prefix>:{<g>.<shard>}:ledger         hash    position and state of the shard (see `ledger`)
     <prefix>:{<g>.<shard>}:states         list    the shard's states in the order of their numbers
     <prefix>:{<g>.<shard>}:days           set     days that hold runs
-    <prefix>:{<g>.<shard>}:cells:<l>:<b>  hash    scope → packed cells of bucket b at level l (`none`: no expected time)
+    <prefix>:{<g>.<shard>}:cohorts        list    the shard's cohorts in the order of their numbers
+    <prefix>:{<g>.<shard>}:cells:<k><l>:<b>  hash  scope → packed cells of bucket b (`none`: no expected time) at
+                                                  level l; k is the kind of scope: a (all), c (cohort), f (flow),
+                                                  d (deployment)
     <prefix>:{<g>.<shard>}:raw:<minute>   hash    run id → record
     <prefix>:{<g>.<shard>}:members:<id>   hash    task run id → minute, of one flow run
     <prefix>:{<g>.<shard>}:single:<b>     hash    the same for task runs without a flow run, bucketed by id
@@ -23,9 +26,9 @@ from __future__ import annotations
 from typing import Final
 
 from ..core.levels import NONE
+from ..core.scopes import Scope
 
 CATALOG: Final = "c"
-SCOPE_ALL: Final = b"a"
 _BUCKET_MASK: Final = 0xFFF
 FORMAT: Final = 1
 """Number of the stored format; another one in Redis is refused by name."""
@@ -39,22 +42,24 @@ def live_key(prefix: str) -> bytes:
 class Keys:
     """The keys of one shard of one generation."""
 
-    __slots__ = ("_root", "days", "deployments", "flows", "ledger", "states", "touched", "touched_ids")
+    __slots__ = ("_root", "cohorts", "days", "deployments", "flows", "ledger", "states", "touched", "touched_ids")
 
     def __init__(self, prefix: str, generation: str, shard: str) -> None:
         root = f"{prefix}:{{{generation}.{shard}}}:".encode()
         self._root = root
         self.ledger = root + b"ledger"
         self.states = root + b"states"
+        self.cohorts = root + b"cohorts"
         self.days = root + b"days"
         self.touched = root + b"touched"
         self.touched_ids = root + b"touched_ids"
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 
-    def cells(self, level: int, bucket: int) -> bytes:
-        """Hash of the cells of one bucket."""
-        return self._root + (b"cells:%d:none" % level if bucket == NONE else b"cells:%d:%d" % (level, bucket))
+    def cells(self, kind: Scope, level: int, bucket: int) -> bytes:
+        """Hash of one bucket's cells for one kind of scope."""
+        name = b"none" if bucket == NONE else b"%d" % bucket
+        return b"%scells:%s%d:%s" % (self._root, kind.letter.encode(), level, name)
 
     def raw(self, minute: int) -> bytes:
         """Hash of the records of one minute."""

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.changes import TASK_RUN
+from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort
 from ..core.groups import CHILD, IN_FLOW, NO_STATE, OTHER, PARENT, State
 from ..core.levels import MINUTE_US, NONE
 from ..core.rows import NULL, Rows, effective_total, pack_groups
@@ -206,6 +207,23 @@ def encode_state(state: State) -> bytes:
 def decode_states(entries: Sequence[bytes]) -> list[State]:
     """Entries of the dictionary, in order."""
     return [(kind, name) for kind, name in map(_unpack, entries)]
+
+
+def encode_cohort(cohort: Cohort) -> bytes:
+    """An entry of the shard's dictionary of cohorts: attributes by name, without those that are unknown."""
+    if cohort == NO_FLOW_RUN:
+        return _pack(None)
+    return _pack({name: value for name, value in zip(NAMES, cohort, strict=True) if value is not UNKNOWN})
+
+
+def decode_cohorts(entries: Sequence[bytes]) -> list[Cohort]:
+    """Entries of the dictionary, in order."""
+    return [
+        NO_FLOW_RUN
+        if given is None
+        else tuple(tuple(value) if isinstance(value := given.get(name, UNKNOWN), list) else value for name in NAMES)
+        for given in map(_unpack, entries)
+    ]
 
 
 def state_in_tail(record: bytes) -> State:

@@ -9,37 +9,36 @@ from collections.abc import Sequence
 import numpy as np
 from redis.asyncio import Redis
 
-from ..core.cells import CELL, Sums, merged, pack, unpack
 from ..core.changes import FLOW_RUN, TASK_RUN, Change
+from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
-from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
-from ..core.rows import Rows
+from ..core.levels import COARSEST, MINUTE_US, NONE
+from ..core.rows import Ints
 from ..core.versions import Stored, merge
 from ..settings import Settings
-from .bounded import Bounded
+from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
-from .keys import SCOPE_ALL
 from .ledger import LogEnds
 from .link import Command
 from .records import (
     DEAD,
     TOMBSTONE,
+    decode_cohorts,
     decode_entity,
     decode_states,
     decode_task_run,
+    encode_cohort,
     encode_entity,
     encode_state,
     encode_task_run,
     minute_of,
     rows_of,
 )
+from .rollups import Rollups
 
-_PARENT_TASK_RUN = FLOW_RUN.fields.index("parent_task_run_id")
 _FLOW_RUN_STATES = len(FLOW_RUN.state_fields)
-_CELL_WEIGHT = 160
-"""Rough memory of one remembered bucket besides its cells."""
 
 
 class RunsShard:
@@ -50,10 +49,10 @@ class RunsShard:
         self._fence = Fence(redis, settings, self.name)
         self._turn = asyncio.Lock()
         self._families = Families(self._fence, settings.worker_cache // 2 // settings.partitions)
-        self._cells: Bounded[tuple[int, int], bytes] = Bounded(
-            settings.worker_cache // 2 // settings.partitions, lambda cells: len(cells) + _CELL_WEIGHT
-        )
+        self._rollups = Rollups(self._fence, settings.worker_cache // 2 // settings.partitions)
         self._max_states = settings.max_states
+        self._max_cohorts = settings.max_cohorts
+        self._cohorts = CohortBook(self._max_cohorts)
         self._states = States()
         self._days: set[int] = set()
 
@@ -68,8 +67,11 @@ class RunsShard:
             self.forget()
             opened = await self._fence.open(log)
             keys = self._fence.keys
-            states, days = await self._fence.read([("LRANGE", keys.states, 0, -1), ("SMEMBERS", keys.days)])
+            states, cohorts, days = await self._fence.read(
+                [("LRANGE", keys.states, 0, -1), ("LRANGE", keys.cohorts, 0, -1), ("SMEMBERS", keys.days)]
+            )
             self._states = States(decode_states(states))
+            self._cohorts = CohortBook(self._max_cohorts, decode_cohorts(cohorts))
             self._days = {int(day) for day in days}
             return opened.next
 
@@ -81,8 +83,9 @@ class RunsShard:
     def forget(self) -> None:
         """Drop every cache: after a revocation, a seek, or any doubt."""
         self._families.clear()
-        self._cells.clear()
+        self._rollups.clear()
         self._states = States()
+        self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
 
     async def close(self) -> None:
@@ -104,7 +107,7 @@ class RunsShard:
         work = _Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
         await self._families.load(work.wanted, replies)
-        edit = _Edit(self._fence, self._states, self._max_states)
+        edit = _Edit(self._fence, self._states, self._max_states, self._cohorts)
         moved = {
             flow_run: edit.merge_flow_run(self._families[flow_run], flow_run, changes)
             for flow_run, changes in work.flow_runs.items()
@@ -118,45 +121,26 @@ class RunsShard:
         commands = edit.commands(self._fence.ledger.seq + 1, self._days)
         commands += await self._cell_commands(edit)
         await self._fence.commit(batch, commands)
+        self._cohorts.committed()
         self._families.settle(work.wanted)
-        self._cells.trim()
+        self._rollups.trim()
         return Applied(len(batch.changes) - edit.stale, edit.stale)
 
     async def _cell_commands(self, edit: _Edit) -> list[Command]:
-        """The new value of every cell bucket that the rows' changes touch, at every level."""
+        """The new cells of everything that the rows' changes touch."""
         if not edit.new.records and not edit.old.records:
             return []
-        levels = fold(edit.new.rows(), edit.old.rows(), self._states.type_codes)
-        touched = [np.unique(change.bucket).tolist() for change in levels]
-        await self._read_cells([(level.number, b) for level in LEVELS for b in touched[level.number]])
-        keys = self._fence.keys
-        commands: list[Command] = []
-        for level, change in enumerate(levels):
-            for bucket, cells in self._merge_level(level, touched[level], change):
-                self._cells.put((level, bucket), cells)
-                key = keys.cells(level, bucket)
-                commands.append(("HSET", key, SCOPE_ALL, cells) if cells else ("HDEL", key, SCOPE_ALL))
-        return commands
-
-    async def _read_cells(self, wanted: Sequence[tuple[int, int]]) -> None:
-        missing = [place for place in wanted if self._cells.get(place) is None]
-        keys = self._fence.keys
-        replies = await self._fence.read([("HGET", keys.cells(*place), SCOPE_ALL) for place in missing])
-        for place, cells in zip(missing, replies, strict=True):
-            self._cells.put(place, cells or b"")
-
-    def _merge_level(self, level: int, buckets: list[int], change: Sums) -> list[tuple[int, bytes]]:
-        stored = [self._cells.get((level, bucket)) or b"" for bucket in buckets]
-        counts = [len(cells) // CELL.itemsize for cells in stored]
-        old = unpack(np.frombuffer(b"".join(stored), CELL), np.repeat(np.array(buckets, np.int64), counts), level)
-        result = merged(old, change)
-        packed = pack(result, level).tobytes()
-        first = np.searchsorted(result.bucket, buckets, side="left") * CELL.itemsize
-        last = np.searchsorted(result.bucket, buckets, side="right") * CELL.itemsize
-        return [
-            (bucket, packed[begin:end])
-            for bucket, begin, end in zip(buckets, first.tolist(), last.tolist(), strict=True)
-        ]
+        book = self._cohorts
+        child = book.child()
+        new, old = edit.new.cohorts(), edit.old.cohorts()
+        levels = fold(
+            rows_of(edit.new.records, child[new]),
+            rows_of(edit.old.records, child[old]),
+            np.concatenate([new, old]),
+            book.scopes(),
+            self._states.type_codes,
+        )
+        return await self._rollups.apply(levels, book.fields)
 
 
 class _Work:
@@ -186,26 +170,26 @@ class _Work:
 
 
 class _Side:
-    """Records on one side of a change, and whether each one's flow run is a subflow run."""
+    """Records on one side of a change, and the number of each one's cohort."""
 
-    __slots__ = ("child", "records")
+    __slots__ = ("_cohorts", "records")
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
-        self.child: list[bool] = []
+        self._cohorts: list[int] = []
 
-    def add(self, record: bytes, child: bool) -> None:
+    def add(self, record: bytes, cohort: int) -> None:
         self.records.append(record)
-        self.child.append(child)
+        self._cohorts.append(cohort)
 
-    def rows(self) -> Rows:
-        return rows_of(self.records, np.array(self.child, np.bool_))
+    def cohorts(self) -> Ints:
+        return np.array(self._cohorts, np.int64)
 
 
 class _Edit:
     """What one batch changes: records and index entries to write, rows before and after."""
 
-    def __init__(self, fence: Fence, states: States, max_states: int) -> None:
+    def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
         self.new = _Side()
         self.old = _Side()
         self.stale = 0
@@ -214,21 +198,22 @@ class _Edit:
         self._states = states
         self._max_states = max_states
         self._fresh_states: list[State] = []
+        self._cohorts = cohorts
         self._raw: defaultdict[int, list[bytes]] = defaultdict(list)
         self._raw_gone: defaultdict[int, list[bytes]] = defaultdict(list)
         self._index: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
         self._index_gone: list[bytes] = []
         self._flow_runs: dict[bytes, bytes] = {}
-        self._child_before: dict[bytes | None, bool] = {None: False}
+        self._cohort_before: dict[bytes | None, int] = {}
         self._moved: set[bytes] = set()
 
     def merge_flow_run(self, family: Family, flow_run: bytes, changes: list[Change]) -> bool:
         """Apply a flow run's events; whether that changes the rows of all its task runs."""
         before = family.flow_run
-        self._child_before[flow_run] = _is_child(family)
         if before == DEAD:
             self.stale += len(changes)
             return False
+        self._cohort_before[flow_run] = cohort_before = self._cohort(family, flow_run)
         if any(change.action == "delete" for change in changes):
             family.flow_run = self._flow_runs[flow_run] = DEAD
             return True
@@ -241,7 +226,8 @@ class _Edit:
         if stored is None or stored is old:
             return False
         family.flow_run = self._flow_runs[flow_run] = encode_entity(stored)
-        return _is_child(family) != self._child_before[flow_run]
+        family.cohort = self._cohorts.number(cohort_of(stored.values))
+        return family.cohort != cohort_before
 
     def merge_task_runs(self, family: Family, flow_run: bytes | None, runs: dict[bytes, list[Change]]) -> None:
         """Apply the events of one family's task runs."""
@@ -249,8 +235,8 @@ class _Edit:
             self.stale += sum(map(len, runs.values()))
             return
         members = family.members
-        child = _is_child(family)
-        child_before = self._child_before.get(flow_run, child)
+        cohort = self._cohort(family, flow_run)
+        cohort_before = self._cohort_before.get(flow_run, cohort)
         index = None if flow_run is None else self._index[self._shard_keys.members(flow_run)]
         names = self._states.names
         for run, changes in runs.items():
@@ -271,7 +257,7 @@ class _Edit:
                 continue
             entries = index if index is not None else self._index[self._shard_keys.single(run)]
             if record is not None:
-                self.old.add(record, child_before)
+                self.old.add(record, cohort_before)
                 self._moved.add(run)
             if stored is None:
                 members[run] = DEAD
@@ -281,7 +267,7 @@ class _Edit:
                 continue
             written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
-            self.new.add(written, child)
+            self.new.add(written, cohort)
             self._moved.add(run)
             minute = minute_of(written)
             self._raw[minute] += (run, written)
@@ -293,17 +279,17 @@ class _Edit:
 
     def move_rows(self, family: Family, flow_run: bytes) -> None:
         """Attribute all of a family's rows anew, or take them away with their flow run."""
-        child_before = self._child_before[flow_run]
+        cohort_before = self._cohort_before[flow_run]
         dead = family.flow_run == DEAD
-        child = _is_child(family)
+        cohort = self._cohort(family, flow_run)
         for run, record in family.members.items():
             if record == DEAD or run in self._moved:
                 continue
-            self.old.add(record, child_before)
+            self.old.add(record, cohort_before)
             if dead:
                 self._raw_gone[minute_of(record)].append(run)
             else:
-                self.new.add(record, child)
+                self.new.add(record, cohort)
         if dead:
             family.members.clear()
             self._index_gone.append(self._shard_keys.members(flow_run))
@@ -319,6 +305,8 @@ class _Edit:
             *[("DEL", key) for key in self._index_gone],
             *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
         ]
+        if self._cohorts.fresh:
+            commands.append(("RPUSH", keys.cohorts, *map(encode_cohort, self._cohorts.fresh)))
         if self._fresh_states:
             commands.append(("RPUSH", keys.states, *map(encode_state, self._fresh_states)))
         fresh_days = {minute * MINUTE_US // COARSEST.width_us for minute in minutes if minute != NONE} - days
@@ -346,9 +334,14 @@ class _Edit:
             self._fresh_states.append(pair)
         return number
 
-
-def _is_child(family: Family) -> bool:
-    """Whether a family's flow run is a subflow run."""
-    if not family.flow_run:
-        return False
-    return decode_entity(family.flow_run, _FLOW_RUN_STATES).values[_PARENT_TASK_RUN] is not None
+    def _cohort(self, family: Family, flow_run: bytes | None) -> int:
+        """The number of a family's cohort, as its flow run is now; not for a deleted one that was read."""
+        if family.cohort is None:
+            if flow_run is None:
+                cohort = NO_FLOW_RUN
+            elif family.flow_run is None:
+                cohort = cohort_of(None)
+            else:
+                cohort = cohort_of(decode_entity(family.flow_run, _FLOW_RUN_STATES).values)
+            family.cohort = self._cohorts.number(cohort)
+        return family.cohort

@@ -19,12 +19,14 @@ from ..core.cells import CELL, CellArray
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
+from ..core.scopes import ALL
 from ..errors import NotReadyError
 from . import ledger as ledgers
 from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, Dictionaries, block_of
 from .bounded import Bounded
+from .cohort_book import ALL_FIELD
 from .flow_runs import FlowRuns
-from .keys import SCOPE_ALL, Keys
+from .keys import Keys
 from .ledger import Ledger
 from .link import Command
 from .records import Packed, decode_states, rows_of, state_in_tail, unpack_sizes
@@ -154,7 +156,7 @@ class View:
             elif place.level == BLOCK:
                 commands.append(self._read_block(place.bucket))
             else:
-                commands.append(("HGET", keys.cells(place.level, place.bucket), SCOPE_ALL))
+                commands.append(("HGET", keys.cells(ALL, place.level, place.bucket), ALL_FIELD))
         return commands
 
     def take(self, wanted: Iterable[Place], replies: list[Any]) -> None:

@@ -1,0 +1,95 @@
+"""The cohorts of a shard as its worker holds them: their numbers, and the scopes that their runs are counted in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, other_tags
+from ..core.rows import Ints
+from ..core.scopes import ALL, COHORT, SCOPES, Scope
+
+ALL_FIELD: Final = b"a"
+
+
+class CohortBook:
+    """Numbers are the committed ones of the shard's dictionary. *Scope numbers* are this process's own: one sequence
+    for all kinds of scope. `fields[scope number]` is (kind, field of the hashes of its cells)."""
+
+    def __init__(self, max_cohorts: int, known: Iterable[Cohort] = ()) -> None:
+        self._max = max_cohorts
+        self._cohorts = Cohorts()
+        self._child: list[bool] = []
+        self._closed = False
+        self._scopes: dict[Scope, list[int]] = {kind: [] for kind in SCOPES}
+        self._of_field: dict[tuple[Scope, bytes], int] = {}
+        self.fields: list[tuple[Scope, bytes]] = []
+        self._arrays: tuple[npt.NDArray[np.bool_], dict[Scope, Ints]] | None = None
+        self.fresh: list[Cohort] = []
+        for cohort in known:
+            self._append(cohort)
+
+    def __len__(self) -> int:
+        return len(self._cohorts)
+
+    def number(self, cohort: Cohort) -> int:
+        """The number of a cohort; a new one goes to `fresh` as well. Past the cap a new set of tags is *other tags*."""
+        number = self._cohorts.number(cohort)
+        if number is not None:
+            return number
+        # Once there are other tags no set gets a number of its own any more, whatever the cap is set to by then:
+        # runs are subtracted from the cohort that they were added to.
+        if (self._closed or len(self._cohorts) >= self._max) and cohort != NO_FLOW_RUN:
+            cohort = other_tags(cohort)
+            number = self._cohorts.number(cohort)
+            if number is not None:
+                return number
+        self.fresh.append(cohort)
+        return self._append(cohort)
+
+    def committed(self) -> None:
+        """Note that what was fresh is in Redis now."""
+        self.fresh = []
+
+    def child(self) -> npt.NDArray[np.bool_]:
+        """By cohort number: whether its flow runs are subflow runs."""
+        return self._as_arrays()[0]
+
+    def scopes(self) -> dict[Scope, Ints]:
+        """By kind and cohort number, the scope number, −1 for none."""
+        return self._as_arrays()[1]
+
+    def _append(self, cohort: Cohort) -> int:
+        number = self._cohorts.append(cohort)
+        self._arrays = None
+        self._closed |= UNKNOWN in cohort
+        self._child.append(attribute(cohort, "child") is True)
+        for kind, numbers in self._scopes.items():
+            field = _field(kind, cohort, number)
+            numbers.append(-1 if field is None else self._scope(kind, field))
+        return number
+
+    def _scope(self, kind: Scope, field: bytes) -> int:
+        number = self._of_field.setdefault((kind, field), len(self.fields))
+        if number == len(self.fields):
+            self.fields.append((kind, field))
+        return number
+
+    def _as_arrays(self) -> tuple[npt.NDArray[np.bool_], dict[Scope, Ints]]:
+        if self._arrays is None:
+            scopes = {kind: np.array(numbers, np.int64) for kind, numbers in self._scopes.items()}
+            self._arrays = np.array(self._child, np.bool_), scopes
+        return self._arrays
+
+
+def _field(kind: Scope, cohort: Cohort, number: int) -> bytes | None:
+    if kind is ALL:
+        return ALL_FIELD
+    if kind is COHORT:
+        return b"%d" % number
+    assert kind.attribute is not None
+    identity: bytes | None = attribute(cohort, kind.attribute)
+    return identity
