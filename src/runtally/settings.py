@@ -120,8 +120,8 @@ class Settings(BaseSettings):
         20_000,
         ge=1,
         le=1_000_000,
-        description="Distinct combinations of flow, deployment, tags, work queue and is-a-subflow a shard counts apart; "
-        "further sets of tags share one combination, and a question about tags is answered there from raw runs.",
+        description="Distinct combinations of flow, deployment, tags, work queue and is-a-subflow a shard counts "
+        "apart; further sets of tags share one combination, and a question about tags is answered there from raw runs.",
     )
     worker_cache: Size = Field(
         256 << 20, ge=1 << 20, description="Memory the worker may use to remember records and cells."

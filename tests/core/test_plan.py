@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtally.core.bins import Bins
 from runtally.core.levels import COARSEST, LEVELS
-from runtally.core.plan import cover, days_between
+from runtally.core.plan import Cover, cover, days_between
 
 DAY = COARSEST.width_us
 BASE = 20_600 * DAY
+
+
+def cover_of(bins: Bins, now: int, days: Iterable[int]) -> Cover:
+    return cover(days, [*bins.edges(), now], (bins.start, bins.end))
 
 
 @given(
@@ -25,7 +31,7 @@ def test_every_instant_of_the_bins_lies_in_exactly_one_bucket_of_the_cover(
     start: int, width: int, count: int, now: int, offsets: list[int]
 ) -> None:
     bins = Bins(BASE + start, width, count)
-    chosen = cover(bins, BASE + now, days_between(bins.start, bins.end) if count else [])
+    chosen = cover_of(bins, BASE + now, days_between(bins.start, bins.end) if count else [])
     for offset in offsets:
         time = bins.start + offset
         hits = sum(int(np.isin(time // level.width_us, chosen[level.number])) for level in LEVELS)
@@ -39,7 +45,7 @@ def test_every_instant_of_the_bins_lies_in_exactly_one_bucket_of_the_cover(
 def test_no_cut_divides_a_bucket_coarser_than_a_minute(start: int, width: int, count: int, now: int) -> None:
     bins = Bins(BASE + start, width, count)
     cuts = np.append(bins.edges(), BASE + now)
-    chosen = cover(bins, BASE + now, days_between(bins.start, bins.end))
+    chosen = cover_of(bins, BASE + now, days_between(bins.start, bins.end))
     for level in LEVELS[1:]:
         for bucket in chosen[level.number].tolist():
             begin = bucket * level.width_us
@@ -48,13 +54,13 @@ def test_no_cut_divides_a_bucket_coarser_than_a_minute(start: int, width: int, c
 
 def test_an_unaligned_week_in_20_bins_needs_a_few_hundred_buckets() -> None:
     bins = Bins(BASE + 123_456_789, 7 * DAY // 20, 20)
-    chosen = cover(bins, bins.end, days_between(bins.start, bins.end))
+    chosen = cover_of(bins, bins.end, days_between(bins.start, bins.end))
     assert sum(map(len, chosen)) < 500
 
 
 def test_days_that_hold_nothing_cost_nothing() -> None:
     bins = Bins(0, 36_525 * DAY, 2)
-    chosen = cover(bins, BASE, [20_600])
+    chosen = cover_of(bins, BASE, [20_600])
     assert sum(map(len, chosen)) <= 1
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from redis.asyncio import Redis
 
-from runtally.api.answer import attempt
+from runtally.api.answer import Question
+from runtally.api.cells import Cells
+from runtally.api.joined import Joined
 from runtally.core.bins import Bins
 from runtally.core.cells import CELL, Sums, merged, unpack
 from runtally.core.changes import Change
@@ -18,19 +20,22 @@ from runtally.core.compare import differences
 from runtally.core.fold import fold
 from runtally.core.groups import States
 from runtally.core.levels import LEVELS, NONE
+from runtally.core.predicate import TRUE
 from runtally.core.rows import NULL, concat
 from runtally.core.scopes import SCOPES
+from runtally.core.selection import selection_of
 from runtally.errors import BadEventError
 from runtally.events.partition import Partitioner
 from runtally.events.wire import Ignored, parse
 from runtally.settings import Settings
 from runtally.store.catalog import CatalogShard
+from runtally.store.catalog_copy import CatalogCopy
 from runtally.store.cohort_book import CohortBook
 from runtally.store.fence import Batch
 from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.link import Link
-from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, rows_of
+from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, flow_run_of, rows_of
 from runtally.store.runs import RunsShard
 from runtally.store.view import Place, View
 
@@ -72,6 +77,7 @@ class Estate:
         self._link = Link(redis)
         self._partition_of = Partitioner(partitions)
         self._offsets = dict.fromkeys([*map(str, range(partitions)), CATALOG], 0)
+        self._cells = Cells(1 << 24)
         self.views = [View(settings.redis_prefix, GENERATION, str(p), 1 << 26) for p in range(partitions)]
 
     async def open(self) -> None:
@@ -115,11 +121,13 @@ class Estate:
 
     async def history(self, bins: Bins, now: int) -> list[dict[tuple[str, str], tuple[int, int, int]]]:
         """The answer: per bin, (count, run time, lateness) in µs by state."""
+        question = Question(selection_of(TRUE), bins, now)
+        nothing = Joined(CatalogCopy(self.settings.redis_prefix, GENERATION))
         missing: dict[int, list[Place]] = {}
         while True:
             await self.refresh(missing)
-            found = attempt(self.views, bins, now)
-            if found.entries is not None:
+            found = self._cells.answer(question, self.views, nothing)
+            if not found.missing:
                 return [
                     {e.state: (e.count, e.run_time_us, e.lateness_us) for e in entries} for entries in found.entries
                 ]
@@ -179,8 +187,8 @@ class Estate:
 
 
 def _cohort(record: bytes, flow_runs: dict[bytes, Any]) -> Cohort:
-    flow_run = record[43:59]
-    return cohort_of(flow_runs.get(flow_run)) if record[0] & 4 else NO_FLOW_RUN
+    flow_run = flow_run_of(record)
+    return NO_FLOW_RUN if flow_run is None else cohort_of(flow_runs.get(flow_run))
 
 
 def _nothing(level: int) -> Sums:

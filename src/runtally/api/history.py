@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,18 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.bins import Bins
-from ..core.cells import Kinds
+from ..core.cells import CELL, Kinds
 from ..core.combine import Entry, Tally
 from ..core.groups import State
 from ..core.levels import COARSEST, LEVELS, NONE
 from ..core.plan import days_between
-from ..core.predicate import TRUE, Node, atoms, compile_filters
+from ..core.predicate import Node, atoms, compile_filters
 from ..core.request import Filters, HistoryRequest
+from ..core.selection import selection_of
 from ..errors import BusyError, NotReadyError, ServerLostError, TooLargeError
 from ..settings import Settings
 from ..store.blocks import BLOCK_LEVEL, Block
 from ..store.view import BLOCK, Place, View
-from .answer import attempt, state_map
+from .answer import Attempt, Question
+from .cells import Cells, plan_of, scanned, state_map
 from .columns import Columns, Shelf
 from .joined import Joined, Table, Tables
 from .masks import Mask
@@ -36,6 +38,8 @@ _MAX_ROUNDS = 60
 _MAX_READS = 20_000
 _LITTLE = 16
 _BLOCKS_A_READ = 4
+_SUMS_PART = 4
+"""The share of the cache's memory that sums of cells may take besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class History:
         self._shards = Shards(settings)
         self._scans = asyncio.Semaphore(settings.max_scans)
         self._joined: Joined | None = None
+        self._cells = Cells(settings.api_cache // _SUMS_PART)
         self._copies: defaultdict[str, _Copies] = defaultdict(_Copies)
 
     async def start(self) -> None:
@@ -98,11 +103,13 @@ class History:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
-        """Answer from cells without filters, by a scan with them."""
+        """Answer from cells where every filter allows it, else by a scan."""
         bins = request.resolve(now_us)
         tree = compile_filters(request.filters)
-        if tree == TRUE:
-            return await self._from_cells(bins, now_us)
+        selection = selection_of(tree)
+        if not scanned(selection):
+            found, stand = await self._from_cells(Question(selection, bins, now_us))
+            return HistoryAnswer(bins, found.entries, stand)
         days = range(0) if bins.count == 0 else days_between(bins.start, bins.end)
         snapshots, stand = await self._snapshots(tree, lambda view: _blocks(view, days, bins), now_us)
         entries = await self._in_turn(_history_of, snapshots, split(tree), bins, now_us)
@@ -111,13 +118,15 @@ class History:
     async def count(self, filters: Filters, now_us: int) -> CountAnswer:
         """Count all runs of the selection, also those without an expected time, without a state and outside any bin."""
         tree = compile_filters(filters)
-        if tree == TRUE:
-            return await self._count_cells(now_us)
+        selection = selection_of(tree)
+        if not scanned(selection):
+            found, stand = await self._from_cells(Question(selection, None, now_us))
+            return CountAnswer(found.count, stand)
         snapshots, stand = await self._snapshots(tree, lambda view: [*_blocks(view, None, None), NONE], now_us)
         return CountAnswer(await self._in_turn(_count_of, snapshots, split(tree)), stand)
 
-    async def _from_cells(self, bins: Bins, now_us: int) -> HistoryAnswer:
-        missing: dict[int, list[Place]] = {}
+    async def _from_cells(self, question: Question) -> tuple[Attempt, Stand]:
+        missing: Mapping[int, Sequence[Place]] = {}
         # What was written again while something else was being read is read in every further round, and so is what is
         # little at once; of all shards, since they write to the same minutes: else a busy range is seldom all there.
         read: set[Place] = set()
@@ -127,25 +136,15 @@ class History:
                 lacking = {place for places in missing.values() for place in places}
                 busy |= lacking if len(lacking) <= _LITTLE else lacking & read
                 read |= lacking
-                views = range(len(self._shards.views))
-                await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in views})
-                found = attempt(self._shards.views, bins, now_us)
-                if found.entries is not None:
+                views = self._shards.views
+                await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in range(len(views))})
+                found = self._cells.answer(question, self._shards.views, self._join())
+                if not found.missing:
                     self._shards.trim()
-                    plan = f"cells={found.cells}; raw_minutes={found.raw_minutes}; raw_runs={found.raw_rows}"
-                    return HistoryAnswer(bins, found.entries, self._stand(now_us, plan))
+                    self._cells.trim()
+                    return found, self._stand(question.now, plan_of(found))
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")
-
-    async def _count_cells(self, now_us: int) -> CountAnswer:
-        async with self._shards.turn:
-            await self._read(lambda view: [Place(COARSEST.number, day) for day in view.days] + [Place(0, NONE)])
-            count = sum(
-                _runs_in(view, level, bucket)
-                for view in self._shards.views
-                for level, bucket in [*((COARSEST.number, day) for day in view.days), (0, NONE)]
-            )
-            return CountAnswer(count, self._stand(now_us, "cells"))
 
     async def _snapshots(
         self, tree: Node, blocks: Callable[[View], list[int]], now_us: int
@@ -277,5 +276,7 @@ def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
 
 
 def _runs_in(view: View, level: int, bucket: int) -> int:
-    cells = view.cells(level, bucket)
-    return 0 if cells is None else int(cells["n"].sum())
+    stored = view.cells(Place(level, bucket))
+    if stored is None:
+        return 0
+    return sum(int(np.frombuffer(cells, CELL)["n"].sum()) for cells in stored.cells)

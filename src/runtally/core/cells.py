@@ -47,9 +47,12 @@ CELL: Final = np.dtype(
 (about a second) from the bucket's start, ±2³¹ standing for unbounded."""
 
 CellArray = npt.NDArray[np.void]
+Records = npt.NDArray[np.void]
+"""`Sums` as one array."""
 
 SUM_LIMIT: Final = 2.0**62
 _SMALL_SCOPE: Final = 1 << 20
+_SMALL_GROUP: Final = 1 << 16
 _STEPS: Final = 65536
 _GRAIN_BITS: Final = 20
 _COARSE_MIN: Final = -(1 << 31)
@@ -170,7 +173,7 @@ def _runs_of_equals(sums: Sums) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     if not len(sums):
         nothing = np.empty(0, np.intp)
         return nothing, nothing
-    if int(sums.scope.max()) < _SMALL_SCOPE:
+    if int(sums.scope.max()) < _SMALL_SCOPE and int(sums.group.max()) < _SMALL_GROUP:
         key = ((sums.bucket + 1) << 36) | (sums.scope << 16) | sums.group
         order = np.argsort(key, kind="stable")
         key = key[order]
@@ -186,7 +189,7 @@ def rescoped(sums: Sums, ways: Sequence[Ints]) -> Sums:
     """The same sums by other scopes, once in each way: a way gives every entry's scope, −1 leaves it out."""
     parts = [np.flatnonzero(way >= 0) for way in ways]
     which = np.concatenate(parts)
-    moved = _select(sums, which)
+    moved = selected(sums, which)
     moved.scope = np.concatenate([way[part] for way, part in zip(ways, parts, strict=True)])
     return summed(moved)
 
@@ -212,7 +215,7 @@ def lifted(sums: Sums, kinds: Kinds, level: int) -> Sums:
         sums.turn_hi,
         sums.wide,
     )
-    return summed(_select(moved, keep))
+    return summed(selected(moved, keep))
 
 
 def pack(sums: Sums, level: int) -> CellArray:
@@ -259,38 +262,57 @@ def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int) -> Sums:
     )
 
 
-def merged(old: Sums, change: Sums) -> Sums:
-    """Cells after a change; emptied ones are dropped, and with them the width of their bounds."""
-    return _living(summed(_join(old, change)))
+def as_records(sums: Sums) -> Records:
+    """The columns as one array, which is cheaper to cut and to join."""
+    records = np.empty(len(sums), _RECORD)
+    for name in _COLUMNS:
+        records[name] = getattr(sums, name)
+    return records
 
 
-def _living(sums: Sums) -> Sums:
-    return _select(sums, sums.n != 0)
+def of_records(records: Records) -> Sums:
+    """The columns of such an array."""
+    return Sums(*(records[name] for name in _COLUMNS))
 
 
-def _select(sums: Sums, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Sums:
+def joined(parts: Sequence[Sums]) -> Sums:
+    """All entries of several, which may name the same cells; at least one part."""
+    return Sums(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
+
+
+def selected(sums: Sums, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Sums:
+    """Some of the entries."""
     return Sums(*(getattr(sums, name)[which] for name in _COLUMNS))
 
 
-def _join(first: Sums, second: Sums) -> Sums:
-    return Sums(*(np.concatenate([getattr(first, name), getattr(second, name)]) for name in _COLUMNS))
+def merged(old: Sums, change: Sums) -> Sums:
+    """Cells after a change; emptied ones are dropped, and with them the width of their bounds."""
+    return _living(summed(joined([old, change])))
 
 
-_COLUMNS: Final = (
-    "bucket",
-    "scope",
-    "group",
-    "n",
-    "a",
-    "b",
-    "size",
-    "expected_lo",
-    "expected_hi",
-    "start_lo",
-    "start_hi",
-    "turn_hi",
-    "wide",
+def _living(sums: Sums) -> Sums:
+    return selected(sums, sums.n != 0)
+
+
+_RECORD: Final = np.dtype(
+    [
+        ("bucket", "i8"),
+        ("scope", "i8"),
+        ("group", "u4"),
+        ("n", "i8"),
+        ("a", "i8"),
+        ("b", "i8"),
+        ("size", "f8"),
+        ("expected_lo", "i8"),
+        ("expected_hi", "i8"),
+        ("start_lo", "i8"),
+        ("start_hi", "i8"),
+        ("turn_hi", "i8"),
+        ("wide", "?"),
+    ],
+    align=True,
 )
+_COLUMNS: Final = tuple(_RECORD.fields or ())
 
 
 def _coarse(bound: Ints, begin: Ints, *, up: bool) -> Ints:

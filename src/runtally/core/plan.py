@@ -24,22 +24,23 @@ Cover = list[Ints]
 """Per level, finest first, the buckets to use."""
 
 
-def cover(bins: Bins, now: int, days: Iterable[int]) -> Cover:
-    """The fewest undivided buckets, and the divided minutes, that hold every run of the bins.
+def cover(days: Iterable[int], cuts: Iterable[int], within: tuple[int, int] | None) -> Cover:
+    """The fewest undivided buckets, and the divided minutes, that hold every run expected `within` a range.
 
-    `days` are the existing buckets of the coarsest level; nothing outside them is named.
+    `days` are the existing buckets of the coarsest level; nothing outside them is named. `cuts` are the instants at
+    which answers differ.
     """
     chosen: Cover = [np.empty(0, np.int64) for _ in LEVELS]
-    if bins.count == 0:
-        return chosen
     candidates = np.array(sorted(days), dtype=np.int64)
-    cuts = np.unique(np.append(bins.edges(), now))
+    sorted_cuts = np.unique(np.array([*cuts], np.int64))
     for level in reversed(LEVELS):
         width = level.width_us
         begin = candidates * width
-        within = (begin + width > bins.start) & (begin < bins.end)
-        candidates, begin = candidates[within], begin[within]
-        divided = np.searchsorted(cuts, begin, side="right") < np.searchsorted(cuts, begin + width, side="left")
+        if within is not None:
+            inside = (begin + width > within[0]) & (begin < within[1])
+            candidates, begin = candidates[inside], begin[inside]
+        after_begin = np.searchsorted(sorted_cuts, begin, side="right")
+        divided = after_begin < np.searchsorted(sorted_cuts, begin + width, side="left")
         if level is FINEST:
             chosen[0] = candidates
         else:

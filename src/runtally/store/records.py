@@ -37,6 +37,7 @@ _FIXED: Final = struct.Struct("<BH5q16s")
 _EXPECTED: Final = struct.Struct("<q")
 _EXPECTED_AT: Final = 3
 WIDTH: Final = _FIXED.size
+_FLOW_RUN_AT: Final = WIDTH - 16
 _COLUMNS: Final = np.dtype(
     [
         ("flags", "u1"),
@@ -69,6 +70,11 @@ def minute_of(record: bytes) -> int:
     """The minute under which a task run's record is stored."""
     expected: int = _EXPECTED.unpack_from(record, _EXPECTED_AT)[0]
     return NONE if expected == NULL else expected // MINUTE_US
+
+
+def flow_run_of(record: bytes) -> bytes | None:
+    """The id of a task run's flow run, None without one."""
+    return record[_FLOW_RUN_AT:WIDTH] if record[0] & _HAS_FLOW_RUN else None
 
 
 def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -> bytes:

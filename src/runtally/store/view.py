@@ -15,11 +15,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..core.cells import CELL, CellArray
+from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
+from ..core.cohorts import Cohort, cohort_of
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
-from ..core.scopes import ALL
+from ..core.scopes import ALL, COHORT, Scope
 from ..errors import NotReadyError
 from . import ledger as ledgers
 from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, Dictionaries, block_of
@@ -29,27 +30,50 @@ from .flow_runs import FlowRuns
 from .keys import Keys
 from .ledger import Ledger
 from .link import Command
-from .records import Packed, decode_states, rows_of, state_in_tail, unpack_sizes
+from .records import (
+    DEAD,
+    Packed,
+    decode_cohorts,
+    decode_entity,
+    decode_states,
+    flow_run_of,
+    rows_of,
+    state_in_tail,
+    unpack_sizes,
+)
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
 
 
 class Place(NamedTuple):
-    """Something to read: a bucket's cells; with `level` RAW a minute's raw runs, with BLOCK those of a block's six
-    hours (or of the bucket without expected time)."""
+    """Something to read: a bucket's cells of one kind of scope (of cohorts all, else those of the scope that `field`
+    names); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the bucket without
+    expected time), with FLOW_RUN the cohort of the flow run whose id is `field`."""
 
     level: int
     bucket: int
+    kind: Scope = ALL
+    field: bytes = ALL_FIELD
 
 
 RAW: Final = -1
 BLOCK: Final = -2
+FLOW_RUN: Final = -3
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Cells as they are stored: each scope's field in the hash, and its cells."""
+
+    fields: Sequence[bytes]
+    cells: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class RawMinute:
-    """The runs of one minute as the shard holds them: ids and records in the same order, and their rows.
+    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
+    `flow_runs` each one's flow run is (0: none).
 
     The rows' CHILD flag is not set: it belongs to the flow run.
     """
@@ -57,6 +81,11 @@ class RawMinute:
     ids: tuple[bytes, ...]
     records: tuple[bytes, ...]
     rows: Rows
+    flow_runs: tuple[bytes | None, ...]
+    flow_run: npt.NDArray[np.intp]
+
+
+Copy = Stored | RawMinute | Block | Cohort
 
 
 class View:
@@ -65,12 +94,16 @@ class View:
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
-        self._copies: Bounded[Place, CellArray | RawMinute | Block] = Bounded(budget_bytes, _weigh)
+        self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
+        self._places: dict[tuple[int, int], set[Place]] = {}
+        self._dropped: set[tuple[int, int]] | None = set()
+        self.cohorts: list[Cohort] = []
         self._ledger: Ledger | None = None
         self._states = States()
         self._extra: dict[State, int] = {}
         self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
         self._stale = True
+        self._forgotten = 0
         self.days: set[int] = set()
         self._held: Sequence[Block] | None = None
         self._moved: dict[int, set[int]] = {}
@@ -96,6 +129,11 @@ class View:
         """State type by state number, for the numbers that this view's cells and rows use."""
         return self._type_codes
 
+    @property
+    def states_version(self) -> tuple[int, int, int]:
+        """Another value whenever `states` may give something else."""
+        return self._forgotten, len(self._states), len(self._extra)
+
     def states(self) -> Iterator[tuple[int, State]]:
         """All (number, state) of the shard, and of runs beyond its cap that this view has met."""
         for number, state in enumerate(self._states.names):
@@ -108,10 +146,21 @@ class View:
         """Whether a copy is here, and as new as the view."""
         return self._copies.get(place) is not None and not (place.level == BLOCK and place.bucket in self._moved)
 
-    def cells(self, level: int, bucket: int) -> CellArray | None:
-        """The cells of a bucket, None when they are not here."""
-        found = self._copies.get(Place(level, bucket))
-        assert not isinstance(found, RawMinute | Block)
+    def cells(self, place: Place) -> Stored | None:
+        """The cells of a place, None when they are not here."""
+        found = self._copies.get(place)
+        assert found is None or isinstance(found, Stored)
+        return found
+
+    def cohort(self, flow_run: bytes) -> Cohort | None:
+        """The cohort of a flow run's task runs, None when it is not here."""
+        found = self._copies.get(Place(FLOW_RUN, 0, ALL, flow_run))
+        assert found is None or isinstance(found, tuple)
+        return found
+
+    def dropped(self) -> set[tuple[int, int]] | None:
+        """The buckets that changed since this was last asked, as (level, bucket); None: everything may have."""
+        found, self._dropped = self._dropped, set()
         return found
 
     def raw(self, minute: int) -> RawMinute | None:
@@ -144,10 +193,11 @@ class View:
         touched: Command = ("ZRANGE", keys.touched, f"({since}", "+inf", "BYSCORE")
         commands: list[Command] = [("HGETALL", keys.ledger)]
         if since < 0:
-            commands += [("LRANGE", keys.states, 0, -1), ("SMEMBERS", keys.days)]
+            commands += [("LRANGE", keys.states, 0, -1), ("LRANGE", keys.cohorts, 0, -1), ("SMEMBERS", keys.days)]
         else:
             known = len(self._states) - len(States())
-            commands += [("LRANGE", keys.states, known, -1), touched]
+            commands += [("LRANGE", keys.states, known, -1), ("LRANGE", keys.cohorts, len(self.cohorts), -1), touched]
+            commands.append(("ZRANGE", keys.touched_ids, f"({since}", "+inf", "BYSCORE"))
         if self.follows_flow_runs:
             commands.append(self.flow_runs.read(keys, self._follow_since()))
         for place in wanted:
@@ -155,8 +205,12 @@ class View:
                 commands.append(("HGETALL", keys.raw(place.bucket)))
             elif place.level == BLOCK:
                 commands.append(self._read_block(place.bucket))
+            elif place.level == FLOW_RUN:
+                commands.append(("HGET", keys.flow_runs(place.field), place.field))
+            elif place.kind is COHORT:
+                commands.append(("HGETALL", keys.cells(COHORT, place.level, place.bucket)))
             else:
-                commands.append(("HGET", keys.cells(ALL, place.level, place.bucket), ALL_FIELD))
+                commands.append(("HGET", keys.cells(place.kind, place.level, place.bucket), place.field))
         return commands
 
     def take(self, wanted: Iterable[Place], replies: list[Any]) -> None:
@@ -169,15 +223,20 @@ class View:
         if self._stale or was is None:
             self._forget()
             self._extend(decode_states(replies[1]))
-            self.days = {int(day) for day in replies[2]}
+            self.cohorts += decode_cohorts(replies[2])
+            self.days = {int(day) for day in replies[3]}
             self._stale = False
+            rest = replies[4:]
         elif found.epoch != was.epoch or found.seq < was.seq or found.floor > was.seq:
             self._forget()
             return
         else:
             self._extend(decode_states(replies[1]))
-            self._drop(int(minute) for minute in replies[2])
-        rest = replies[3:]
+            self.cohorts += decode_cohorts(replies[2])
+            self._drop(int(minute) for minute in replies[3])
+            for flow_run in replies[4]:
+                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))
+            rest = replies[5:]
         if self.follows_flow_runs:
             self.flow_runs.take(rest[0], found.seq)
             rest = rest[1:]
@@ -186,8 +245,11 @@ class View:
                 self._copies.put(place, self._raw_minute(reply))
             elif place.level == BLOCK:
                 self._copies.put(place, self._block(place.bucket, reply))
+            elif place.level == FLOW_RUN:
+                self._copies.put(place, _cohort(reply))
             else:
-                self._copies.put(place, np.frombuffer(reply or b"", CELL))
+                self._places.setdefault((place.level, place.bucket), set()).add(place)
+                self._copies.put(place, _stored(place, reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -198,7 +260,11 @@ class View:
         return -1 if self._stale else self.flow_runs.seq
 
     def _forget(self) -> None:
+        self._forgotten += 1
         self._copies.clear()
+        self._places.clear()
+        self._dropped = None
+        self.cohorts = []
         self._held = None
         self._moved.clear()
         self.dictionaries = Dictionaries()
@@ -214,7 +280,10 @@ class View:
             self._copies.discard(Place(RAW, minute))
             self._move(minute)
             for level, bucket in ancestors(minute):
-                self._copies.discard(Place(level, bucket))
+                if self._dropped is not None:
+                    self._dropped.add((level, bucket))
+                for place in self._places.pop((level, bucket), ()):
+                    self._copies.discard(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
 
@@ -275,7 +344,9 @@ class View:
         ids, records = tuple(reply[::2]), tuple(reply[1::2])
         rows = rows_of(records, np.zeros(len(records), np.bool_))
         self._name_others(rows, records)
-        return RawMinute(ids, records, rows)
+        flow_runs: dict[bytes | None, int] = {None: 0}
+        numbers = [flow_runs.setdefault(flow_run_of(record), len(flow_runs)) for record in records]
+        return RawMinute(ids, records, rows, tuple(flow_runs), np.array(numbers, np.intp))
 
     def _name_others(self, rows: Rows, records: Sequence[bytes] | Packed) -> None:
         """Give runs whose state is past the shard's cap a number of this view's own."""
@@ -289,9 +360,23 @@ class View:
                 self._renew_type_codes()
 
 
-def _weigh(copy: CellArray | RawMinute | Block) -> int:
+def _stored(place: Place, reply: Any) -> Stored:
+    if place.kind is COHORT:
+        return Stored(reply[::2], reply[1::2])
+    return Stored((place.field,), (reply,)) if reply else Stored((), ())
+
+
+def _cohort(record: bytes | None) -> Cohort:
+    """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
+    values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
+    return cohort_of(values)
+
+
+def _weigh(copy: Copy) -> int:
     if isinstance(copy, Block):
         return _OVERHEAD + 300 * len(copy)
     if isinstance(copy, RawMinute):
         return _OVERHEAD + 400 * len(copy.ids)
-    return _OVERHEAD + copy.nbytes
+    if isinstance(copy, Stored):
+        return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
+    return 2 * _OVERHEAD

@@ -1,0 +1,66 @@
+"""Answers from cells: what this process keeps for them, and how it uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from ..core.groups import OTHER, State
+from ..core.rows import Ints
+from ..core.selection import MAX_SETS, Selection
+from ..store.view import View
+from .answer import Attempt, Held, Question, attempt
+from .joined import Joined
+from .numbering import Numbering
+from .resolved import Resolver
+from .sums import CellSums
+
+_MAX_AGAIN: Final = 100
+
+
+def scanned(selection: Selection) -> bool:
+    """Whether a selection can only be answered by a scan of raw runs."""
+    return bool(selection.raw) or len(selection.sets) > MAX_SETS
+
+
+class Cells:
+    """Sums of cells of all shards, and the numbers that they are kept under."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._numbering = Numbering()
+        self._resolver = Resolver(self._numbering)
+        self._sums = CellSums(budget_bytes, self._numbering)
+
+    def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
+        """Answer from what was read, or say what has to be."""
+        for view in views:
+            self._sums.drop(view.dropped())
+        held = Held(views, self._numbering, self._sums)
+        for _ in range(_MAX_AGAIN):
+            self._numbering.meet(views)
+            found = attempt(question, self._resolver.resolve(question.selection, catalog), held)
+            if not found.again:
+                return found
+        raise AssertionError("a resolved selection knows every cohort that was met")
+
+    def trim(self) -> None:
+        """Keep within the memory budget: between answers."""
+        self._sums.trim()
+
+
+def plan_of(found: Attempt) -> str:
+    """How an answer was found, in a line."""
+    used = [f"{kind}/{level}: {part.cells} cells" for (kind, level), part in found.parts.items()]
+    if found.raw_minutes:
+        used.append(f"raw: {found.raw_minutes} minutes, {found.raw_rows} runs")
+    return "; ".join(used) or "nothing to read"
+
+
+def state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:
+    """The answer's number of each of a shard's states, −1 for those that are in no answer."""
+    mapped = np.full(1 + max(states, default=OTHER), -1, np.int64)
+    for number, state in states.items():
+        mapped[number] = numbering[state]
+    return mapped
