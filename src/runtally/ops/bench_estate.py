@@ -28,6 +28,9 @@ _FAMILY_US: Final = 300_000_000
 _BATCH: Final = 10_000
 _NIGHT: Final = 0.4
 """What part of the daily mean is missing at the quietest hour, and on top of it at the busiest."""
+_SECOND_TAG: Final = 0.1
+_SUBFLOWS: Final = 0.1
+"""Parts of the flow runs that have a second tag, and that are subflow runs."""
 _VERBS: Final = ("extract", "transform", "load", "check", "notify")
 _NOUNS: Final = ("orders", "users", "clicks", "stock", "prices", "mail", "routes", "logs")
 _TAGS: Final = (*(f"team-{number}" for number in range(8)), "etl", "nightly")
@@ -54,6 +57,8 @@ class Estate:
     redis: Any
     settings: Settings
     end_us: int
+    flows: list[bytes] = field(default_factory=list)
+    deployments: list[bytes] = field(default_factory=list)
     _random: Random = field(default_factory=lambda: Random(1))
     _shards: list[RunsShard] = field(default_factory=list)
     _late: list[Change] = field(default_factory=list)
@@ -67,6 +72,7 @@ class Estate:
         await catalog.open(self._log())
         flows = [self._random.randbytes(16) for _ in range(40)]
         deployments = [(self._random.randbytes(16), self._random.choice(flows)) for _ in range(60)]
+        self.flows, self.deployments = flows, [deployment for deployment, _ in deployments]
         await catalog.apply(_batch(0, self._catalog(flows, deployments)))
         await catalog.close()
         waiting: list[list[Change]] = [[] for _ in self._shards]
@@ -88,11 +94,12 @@ class Estate:
         for shard in self._shards:
             await shard.open(self._log())
 
-    async def happen(self) -> None:
-        """1,000 events of the newest ten minutes: new runs at first, then always their next states."""
+    async def happen(self, part: int = 0, of: int = 1) -> None:
+        """1,000 events of the newest ten minutes, or one part of so many of them: new runs at first, then always their
+        next states."""
         partition_of = Partitioner(self.settings.partitions)
         parts: list[list[Change]] = [[] for _ in self._shards]
-        for change in self._late:
+        for change in self._late[part::of]:
             parts[partition_of(change)].append(_moved(change, self._step))
         for at, changes in enumerate(parts):
             await self._apply(at, changes)
@@ -137,10 +144,22 @@ class Estate:
         flow_run = random.randbytes(16)
         kind, name = random.choice(_ENDS)
         end_us = begin_us + _FAMILY_US
+        parent = random.randbytes(16) if random.random() < _SUBFLOWS else None
         values: tuple[Any, ...] = (
             *((kind, name, end_us), begin_us, end_us if kind in _ENDED else None),
-            *(f"{random.choice(_NOUNS)}-{random.getrandbits(24):06x}", self._tags(), begin_us, begin_us),
-            *(deployment[1], None, deployment[0], None, f"queue-{random.randrange(4)}", None, None, None, None, None),
+            *(f"{random.choice(_NOUNS)}-{random.getrandbits(24):06x}", self._flow_run_tags(), begin_us, begin_us),
+            *(
+                deployment[1],
+                None,
+                deployment[0],
+                None,
+                f"queue-{deployment[0][0] % 4}",
+                None,
+                None,
+                parent,
+                None,
+                None,
+            ),
         )
         yield Change("flow_run", "upsert", flow_run, None, end_us, FLOW_RUN.all_given, values)
         for _ in range(TASK_RUNS):
@@ -156,6 +175,9 @@ class Estate:
                 *(text, self._tags(), expected_us, None),
             )
             yield Change("task_run", "upsert", random.randbytes(16), flow_run, state_us, TASK_RUN.all_given, values)
+
+    def _flow_run_tags(self) -> tuple[str, ...]:
+        return tuple(sorted(self._random.sample(_TAGS, 1 + (self._random.random() < _SECOND_TAG))))
 
     def _tags(self) -> tuple[str, ...]:
         return tuple(sorted(self._random.sample(_TAGS, self._random.randrange(3))))

@@ -1,4 +1,4 @@
-"""`runtally bench query`: how fast the API answers filters that have to scan raw runs.
+"""`runtally bench query`: how fast the API answers what dashboards ask, and filters that have to scan raw runs.
 
 The API is a process of its own, asked over one connection that stays open. No two questions are the same, so that no
 answer can come from anywhere but the runs.
@@ -8,6 +8,8 @@ answer can come from anywhere but the runs.
     after_events    1,000 events of the newest ten minutes came since the last question
     idle            what answers at once, while nothing else is asked
     beside_scan     the same beside one `like_256` after the other
+
+What dashboards ask has modes of its own, see `bench_dashboards`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
@@ -27,6 +28,8 @@ import psutil
 from ..core.levels import DAY_US
 from ..embedded.child import Child
 from ..errors import SystemError_, UserError
+from .bench_bytes import say_bytes
+from .bench_dashboards import Query, dashboards
 from .bench_estate import DAYS, Estate
 from .bench_servers import Bench, Cost, Say, bench_of_redis, cpu_s, need
 
@@ -44,19 +47,8 @@ Body = dict[str, Any]
 Ask = Callable[[int], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Milliseconds of one shape of question in one mode."""
-
-    shape: str
-    runs: int
-    mode: str
-    p50_ms: float
-    p99_ms: float
-
-
-async def query(runs: int, redis_url: str | None, say: Say) -> list[Query]:
-    """Put that many task runs into Redis and ask for them.
+async def query(runs: int, only: str | None, redis_url: str | None, say: Say) -> list[Query]:
+    """Put that many task runs into Redis and ask for them; `only`: "dashboards" or "scans".
 
     Raises `UserError` for a size that says nothing, `SystemError_` when the API ends or does not answer.
     """
@@ -70,13 +62,19 @@ async def query(runs: int, redis_url: str | None, say: Say) -> list[Query]:
             began = time.monotonic()
             await estate.load(runs)
             say(f"{runs:,} runs in Redis after {time.monotonic() - began:.0f} s")
+            await say_bytes(run, runs, say)
             api.start()
             url = f"http://{run.settings.api_host}:{run.settings.api_port}"
             async with httpx.AsyncClient(base_url=url, timeout=_LOST_S, trust_env=False) as http:
                 await _ready(http, api)
                 asked = _Asked(http, api, end_us, runs, say)
-                found = [entry for shape in _SHAPES for entry in await _scan(asked, estate, shape)]
-                found += await _beside(asked)
+                found: list[Query] = []
+                if only != "scans":
+                    where = run.settings.api_host, run.settings.api_port
+                    found += await dashboards(estate, api, where, runs, say)
+                if only != "dashboards":
+                    found += [entry for shape in _SHAPES for entry in await _scan(asked, estate, shape)]
+                    found += await _beside(asked)
         finally:
             api.stop()
             await estate.close()
@@ -111,9 +109,9 @@ class _Asked:
             api_s += spent.cpu_s
             self.peak_bytes = max(self.peak_bytes, psutil.Process(self._api.pid).memory_info().rss)
         p50_ms, p99_ms = (round(float(ms), 1) for ms in np.percentile(found, (50, 99)))
-        mean_ms = api_s * 1000 / len(found)
+        mean_ms = round(api_s * 1000 / len(found), 2)
         self._say(f"{shape} {mode}: {p50_ms} ms median, {p99_ms} ms p99; {mean_ms:.0f} ms of the API's CPU")
-        return Query(shape, self._runs, mode, p50_ms, p99_ms)
+        return Query(shape, self._runs, mode, p50_ms, p99_ms, mean_ms)
 
     async def history(self, filters: Body, days: int = DAYS) -> None:
         """One question over the newest days, a bin a day."""
