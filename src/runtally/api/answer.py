@@ -18,9 +18,9 @@ from ..core.cells import Kinds, Sums, selected
 from ..core.cohorts import NO_FLOW_RUN, Cohort, attribute
 from ..core.combine import Entry, Tally
 from ..core.groups import CHILD
-from ..core.levels import LEVELS, NONE
-from ..core.plan import children, cover, undecided
-from ..core.rows import Ints, Rows
+from ..core.levels import LEVELS, NONE, level_of, minute_of_place, place_of
+from ..core.plan import cover, finer, undecided
+from ..core.rows import Ints, Rows, concat
 from ..core.selection import (
     Mask,
     Selection,
@@ -34,7 +34,7 @@ from ..core.selection import (
 from ..store.view import FLOW_RUN, RAW, Place, RawMinute, View
 from .numbering import Numbering
 from .resolved import Resolved
-from .sums import CellSums, Missing, shard_cells
+from .sums import CellSums, Missing, cells_of, gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,124 +104,114 @@ class _Attempt:
         return result
 
     def _add_cells(self) -> None:
-        chosen = self._cover()
-        descend: Ints = np.empty(0, np.int64)
-        for level in reversed(LEVELS):
-            buckets = np.concatenate([chosen[level.number], descend])
-            descend = np.empty(0, np.int64)
-            if not len(buckets):
-                continue
-            sums = self._held.sums.of(
-                self._held.views, self._resolved, level.number, buckets.tolist(), self._result.missing
-            )
-            if not len(sums):
-                continue
-            split = self._add(sums, level.number)
-            if len(split) and level.number:
-                descend = self._within(children(split, level.number), level.number - 1)
-            elif len(split):
-                self._add_minutes(split)
+        views, missing = self._held.views, self._result.missing
+        places = self._cover()
+        while len(places):
+            split = self._add(self._held.sums.of(views, self._resolved, places, missing))
+            self._add_minutes(split[level_of(split) == 0])
+            bins = self._question.bins
+            places = finer(split, None if bins is None else (bins.start, bins.end))
 
-    def _cover(self) -> list[Ints]:
+    def _cover(self) -> Ints:
         bins, selection = self._question.bins, self._question.selection
         days = set().union(*(view.days for view in self._held.views))
         cuts = bounds(selection)
         if bins is None:
             chosen = cover(days, cuts, None)
             chosen[0] = np.append(chosen[0], NONE)
-            return chosen
-        if bins.count == 0:
-            return cover((), (), None)
-        within = expected_range(selection, bins.start, bins.end)
-        return cover(days, [*bins.edges().tolist(), self._question.now, *cuts], within)
+        elif bins.count == 0:
+            return np.empty(0, np.int64)
+        else:
+            within = expected_range(selection, bins.start, bins.end)
+            chosen = cover(days, [*bins.edges().tolist(), self._question.now, *cuts], within)
+        return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)])
 
-    def _within(self, buckets: Ints, level: int) -> Ints:
+    def _add(self, sums: Sums) -> Ints:
+        """Add the cells of places that all of their cells decide; the other places."""
+        if not len(sums):
+            return np.empty(0, np.int64)
+        use, some = self._decide(sums)
+        split = np.unique(sums.bucket[some])
+        self._use(sums, use & ~np.isin(sums.bucket, split) if len(split) else use)
+        return split
+
+    def _decide(self, sums: Sums) -> Verdict:
+        """Which cells are selected as a whole, and which can neither be used nor be left out as a whole."""
+        said = verdict(self._question.selection, extent_of_cells(sums), self._states)
         bins = self._question.bins
         if bins is None:
-            return buckets
-        width = LEVELS[level].width_us
-        return buckets[(buckets * width + width > bins.start) & (buckets * width < bins.end)]
-
-    def _add(self, sums: Sums, level: int) -> Ints:
-        """Add the cells of buckets that all of their cells decide; the other buckets."""
+            return Verdict(said.certain, said.possible & ~said.certain)
+        inside = (sums.expected_hi >= bins.start) & (sums.expected_lo < bins.end)
         kinds = Kinds(sums.group, self._states.type_codes)
-        said = verdict(self._question.selection, extent_of_cells(sums), self._states)
-        some = said.possible & self._undecided(sums, kinds, said)
-        split = np.unique(sums.bucket[some])
-        use = said.certain & ~np.isin(sums.bucket, split) if len(split) else said.certain
-        if not use.all():
-            sums = selected(sums, use)
-            kinds = Kinds(sums.group, self._states.type_codes)
-        self._note(level, sums)
+        some = undecided(sums, kinds, bins, self._question.now) | (~said.certain & inside)
+        return Verdict(said.certain, said.possible & some)
+
+    def _use(self, sums: Sums, which: Mask) -> None:
+        if not which.all():
+            sums = selected(sums, which)
+        self._note(sums)
         if self._question.bins is None:
             self._result.count += int(sums.n.sum())
         else:
-            self._tally.add_cells(sums, kinds, level, self._shown)
-        return split
+            kinds = Kinds(sums.group, self._states.type_codes)
+            self._tally.add_cells(sums, kinds, minute_of_place(sums.bucket), self._shown)
 
-    def _undecided(self, sums: Sums, kinds: Kinds, said: Verdict) -> Mask:
-        """Which cells can not be used as a whole, if they are used at all."""
-        if self._question.bins is None:
-            return ~said.certain
-        begin, end = self._question.bins.start, self._question.bins.end
-        inside = (sums.expected_hi >= begin) & (sums.expected_lo < end)
-        some: Mask = undecided(sums, kinds, self._question.bins, self._question.now) | (~said.certain & inside)
-        return some
+    def _note(self, sums: Sums) -> None:
+        cells = np.bincount(level_of(sums.bucket))
+        buckets = np.bincount(level_of(np.unique(sums.bucket)))
+        for level in np.flatnonzero(cells).tolist():
+            part = self._result.parts.setdefault((self._resolved.kind(level).name, LEVELS[level].name), Part())
+            part.buckets += int(buckets[level])
+            part.cells += int(cells[level])
 
-    def _note(self, level: int, sums: Sums) -> None:
-        name = (self._resolved.kind(level).name, LEVELS[level].name)
-        part = self._result.parts.setdefault(name, Part())
-        part.buckets += len(np.unique(sums.bucket))
-        part.cells += len(sums)
-
-    def _add_minutes(self, minutes: Ints) -> None:
+    def _add_minutes(self, places: Ints) -> None:
         """Minutes that the shards' sum does not decide: each shard's own cells may, else its raw runs do."""
-        for position, view in enumerate(self._held.views):
-            missing = self._result.missing[position]
-            copies = []
-            for minute in minutes.tolist():
-                place = self._resolved.place(0, minute)
-                copy = view.cells(place)
-                if copy is None:
-                    missing.append(place)
-                elif copy.cells:
-                    copies.append((minute, copy))
-            if copies:
-                sums = shard_cells(view, self._resolved, 0, copies, self._held.numbering)
-                self._add_raw(view, self._add(sums, 0), missing)
-            if not missing:
-                del self._result.missing[position]
-
-    def _add_raw(self, view: View, minutes: Ints, missing: list[Place]) -> None:
-        for minute in minutes.tolist():
-            raw = view.raw(minute)
+        if not len(places):
+            return
+        views, missing = self._held.views, self._result.missing
+        minutes = minute_of_place(places).tolist()
+        copies = cells_of(views, self._resolved, 0, minutes, missing)
+        found = gathered(views, self._resolved, 0, minutes, copies, self._held.numbering)
+        if not len(found.sums):
+            return
+        use, some = self._decide(found.sums)
+        owner = found.sums.bucket * len(views) + found.view
+        split = np.unique(owner[some])
+        self._use(found.sums, use & ~np.isin(owner, split))
+        rows: list[tuple[Rows, Ints]] = []
+        for place, position in zip(*(part.tolist() for part in np.divmod(split, len(views))), strict=True):
+            minute = int(minute_of_place(place))
+            raw = views[position].raw(minute)
             if raw is None:
-                missing.append(Place(RAW, minute))
+                missing[position].append(Place(RAW, minute))
             else:
-                self._add_rows(view, raw, missing)
+                part = self._rows(views[position], raw, position)
+                rows += [] if part is None else [part]
+        if rows:
+            self._add_rows(concat([part for part, _ in rows]), np.concatenate([code for _, code in rows]))
+        self._result.raw_minutes += len(split)
 
-    def _add_rows(self, view: View, raw: RawMinute, missing: list[Place]) -> None:
+    def _rows(self, view: View, raw: RawMinute, position: int) -> tuple[Rows, Ints] | None:
+        """A minute's rows with our groups, and their codes; None if something has to be read for that."""
         rows = raw.rows
         group = self._held.numbering.group(view, rows.group)
         code = np.zeros(len(rows), np.int64)
         if self._question.selection.asks_flow_run:
             cohorts = [NO_FLOW_RUN if run is None else view.cohort(run) for run in raw.flow_runs]
-            absent = [
-                Place(FLOW_RUN, 0, field=run)
-                for run, cohort in zip(raw.flow_runs, cohorts, strict=True)
-                if cohort is None and run is not None
-            ]
-            if absent:
-                missing += absent
-                return
-            child = np.array([attribute(cohort, "child") is True for cohort in cohorts if cohort is not None])
+            known = [cohort for cohort in cohorts if cohort is not None]
+            if len(known) < len(cohorts):
+                absent = [run for run, cohort in zip(raw.flow_runs, cohorts, strict=True) if cohort is None]
+                self._result.missing[position] += [Place(FLOW_RUN, 0, field=run) for run in absent if run is not None]
+                return None
+            child = np.array([attribute(cohort, "child") is True for cohort in known])
             group = group | np.where(child[raw.flow_run], CHILD, 0).astype(np.uint32)
-            code = self._codes([cohort for cohort in cohorts if cohort is not None])[raw.flow_run]
-        rows = Rows(rows.expected, rows.start, rows.state_time, rows.total, group)
+            code = self._codes(known)[raw.flow_run]
+        return Rows(rows.expected, rows.start, rows.state_time, rows.total, group), code
+
+    def _add_rows(self, rows: Rows, code: Ints) -> None:
         said = verdict(self._question.selection, extent_of_rows(rows, code), self._states).certain & (code >= 0)
-        rows = rows.take(said)
-        self._result.raw_minutes += 1
         self._result.raw_rows += len(said)
+        rows = rows.take(said)
         if self._question.bins is None:
             self._result.count += len(rows)
         else:

@@ -1,18 +1,20 @@
 """Sums of cells over the shards, by what they were asked for: what makes a repeated question cheap.
 
 A sum is one bucket's cells of a resolved selection, added up over all shards: one entry per (code, group). It is kept
-until one of the shards' buckets changes.
+until one of the shards' buckets changes. In sums the column `bucket` holds places, so that levels can be mixed.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from ..core.cells import CELL, Records, Sums, as_records, joined, of_records, selected, summed, unpack
+from ..core.cells import CELL, Sums, Table, as_table, of_table, selected, summed, unpack
+from ..core.levels import LEVELS, bucket_of_place, level_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
 from ..store.bounded import Bounded
@@ -26,13 +28,20 @@ Missing = defaultdict[int, list[Place]]
 """By a view's position, what has to be read."""
 
 
+class Found(NamedTuple):
+    """Cells of several shards, and the position of each one's view."""
+
+    sums: Sums
+    view: npt.NDArray[np.intp]
+
+
 class CellSums:
-    """Sums by (outcome, level, bucket), within a budget of bytes."""
+    """Sums by outcome and place, within a budget of bytes."""
 
     def __init__(self, budget_bytes: int, numbering: Numbering) -> None:
         self._numbering = numbering
-        self._known: Bounded[tuple[int, int, int], Records] = Bounded(budget_bytes, lambda r: r.nbytes + _OVERHEAD)
-        self._outcomes: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        self._known: Bounded[tuple[int, int], Table] = Bounded(budget_bytes, lambda table: table.nbytes + _OVERHEAD)
+        self._outcomes: defaultdict[int, set[int]] = defaultdict(set)
 
     def drop(self, buckets: Iterable[tuple[int, int]] | None) -> None:
         """Forget the sums of buckets (level, bucket) that changed; None: all."""
@@ -41,75 +50,103 @@ class CellSums:
             self._outcomes.clear()
             return
         for level, bucket in buckets:
-            for outcome in self._outcomes.pop((level, bucket), ()):
-                self._known.discard((outcome, level, bucket))
+            place = int(place_of(level, bucket))
+            for outcome in self._outcomes.pop(place, ()):
+                self._known.discard((outcome, place))
 
     def trim(self) -> None:
         """Keep within the budget: between answers."""
         self._known.trim()
 
-    def of(self, views: Sequence[View], resolved: Resolved, level: int, buckets: list[int], missing: Missing) -> Sums:
-        """The sums of those buckets that can be made; what has to be read for the others goes to `missing`."""
+    def of(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> Sums:
+        """The sums of those places that can be made; what has to be read for the others goes to `missing`."""
         outcome = resolved.number
-        found = [self._known.get((outcome, level, bucket)) for bucket in buckets]
-        lacking = [bucket for bucket, records in zip(buckets, found, strict=True) if records is None]
-        if lacking:
-            self._make(views, resolved, level, lacking, missing)
-            found = [self._known.get((outcome, level, bucket)) for bucket in buckets]
-        here = [records for records in found if records is not None]
-        return of_records(np.concatenate(here)) if here else _NOTHING
+        wanted = places.tolist()
+        found = [self._known.get((outcome, place)) for place in wanted]
+        lacking = places[[table is None for table in found]]
+        if len(lacking):
+            for level in LEVELS:
+                at_level = lacking[level_of(lacking) == level.number]
+                if len(at_level):
+                    self._make(views, resolved, level.number, at_level, missing)
+            found = [self._known.get((outcome, place)) for place in wanted]
+        here = [table for table in found if table is not None]
+        return of_table(np.concatenate(here, axis=1)) if here else _NOTHING
 
-    def _make(
-        self, views: Sequence[View], resolved: Resolved, level: int, buckets: list[int], missing: Missing
-    ) -> None:
-        places = [resolved.place(level, bucket) for bucket in buckets]
-        complete = set(buckets)
-        copies: list[list[Stored | None]] = []
-        for position, view in enumerate(views):
-            stored = [view.cells(place) for place in places]
-            copies.append(stored)
-            for place, copy in zip(places, stored, strict=True):
-                if copy is None:
-                    missing[position].append(place)
-                    complete.discard(place.bucket)
-        ready = [number for number, bucket in enumerate(buckets) if bucket in complete]
+    def _make(self, views: Sequence[View], resolved: Resolved, level: int, places: Ints, missing: Missing) -> None:
+        buckets = bucket_of_place(places, level).tolist()
+        copies = cells_of(views, resolved, level, buckets, missing)
+        ready = [number for number in range(len(buckets)) if all(stored[number] is not None for stored in copies)]
         if not ready:
             return
-        parts = [
-            shard_cells(view, resolved, level, [(buckets[n], stored[n]) for n in ready], self._numbering)
-            for view, stored in zip(views, copies, strict=True)
-        ]
-        sums = summed(joined(parts))
-        records = as_records(sums)
-        for number in ready:
-            bucket = buckets[number]
-            begin, end = np.searchsorted(sums.bucket, [bucket, bucket + 1]).tolist()
-            self._known.put((resolved.number, level, bucket), records[begin:end].copy())
-            self._outcomes[level, bucket].add(resolved.number)
+        kept = [[stored[number] for number in ready] for stored in copies]
+        sums = summed(gathered(views, resolved, level, [buckets[n] for n in ready], kept, self._numbering).sums)
+        table = as_table(sums)
+        made = places[ready]
+        first = np.searchsorted(sums.bucket, made).tolist()
+        last = np.searchsorted(sums.bucket, made, side="right").tolist()
+        for place, begin, end in zip(made.tolist(), first, last, strict=True):
+            self._known.put((resolved.number, place), table[:, begin:end].copy())
+            self._outcomes[place].add(resolved.number)
 
 
-def shard_cells(
-    view: View,
+def cells_of(
+    views: Sequence[View], resolved: Resolved, level: int, buckets: Sequence[int], missing: Missing
+) -> list[list[Stored | None]]:
+    """By view and bucket, the cells that a selection needs; what is not here goes to `missing`."""
+    wanted = [resolved.place(level, bucket) for bucket in buckets]
+    copies: list[list[Stored | None]] = []
+    for position, view in enumerate(views):
+        stored = [view.cells(place) for place in wanted]
+        copies.append(stored)
+        absent = [place for place, copy in zip(wanted, stored, strict=True) if copy is None]
+        if absent:
+            missing[position] += absent
+    return copies
+
+
+def gathered(
+    views: Sequence[View],
     resolved: Resolved,
     level: int,
-    copies: Sequence[tuple[int, Stored | None]],
+    buckets: Sequence[int],
+    copies: Sequence[Sequence[Stored | None]],
     numbering: Numbering,
-) -> Sums:
-    """One shard's cells of some buckets, by code and with our groups; several may have the same of both."""
-    buckets: list[int] = []
-    fields: list[bytes] = []
+) -> Found:
+    """The cells of some buckets of all shards, by place and code and with our groups; what is not here is left out."""
     packed: list[bytes] = []
-    for bucket, copy in copies:
-        if copy is not None:
-            buckets += [bucket] * len(copy.cells)
-            fields += copy.fields
-            packed += copy.cells
-    counts = [len(cells) // CELL.itemsize for cells in packed]
-    cells = np.frombuffer(b"".join(packed), CELL)
-    code = np.repeat(_codes(view, resolved, level, fields, numbering), counts)
-    sums = unpack(cells, np.repeat(np.array(buckets, np.int64), counts), code, level)
-    sums.group = numbering.group(view, sums.group)
-    return sums if resolved.code is None else selected(sums, code >= 0)
+    counts: list[int] = []
+    of_bucket: list[int] = []
+    groups, codes, positions = [], [], []
+    for position, (view, stored) in enumerate(zip(views, copies, strict=True)):
+        mine: list[bytes] = []
+        fields: list[bytes] = []
+        for bucket, copy in zip(buckets, stored, strict=True):
+            if copy is not None and copy.cells:
+                mine += copy.cells
+                fields += copy.fields
+                of_bucket += [bucket] * len(copy.cells)
+        if not mine:
+            continue
+        sizes = [len(cells) // CELL.itemsize for cells in mine]
+        joined = b"".join(mine)
+        cells = np.frombuffer(joined, CELL)
+        packed.append(joined)
+        counts += sizes
+        groups.append(numbering.group(view, cells["group"]))
+        codes.append(np.repeat(_codes(view, resolved, level, fields, numbering), sizes))
+        positions.append(np.full(len(cells), position))
+    if not packed:
+        return Found(_NOTHING, np.empty(0, np.intp))
+    code, position_of = np.concatenate(codes), np.concatenate(positions)
+    bucket_of = np.repeat(np.array(of_bucket, np.int64), counts)
+    sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, code, level)
+    sums.group = np.concatenate(groups)
+    sums.bucket = place_of(level, bucket_of)
+    if resolved.code is None:
+        return Found(sums, position_of)
+    taken = code >= 0
+    return Found(selected(sums, taken), position_of[taken])
 
 
 def _codes(view: View, resolved: Resolved, level: int, fields: list[bytes], numbering: Numbering) -> Ints:

@@ -47,12 +47,13 @@ CELL: Final = np.dtype(
 (about a second) from the bucket's start, ±2³¹ standing for unbounded."""
 
 CellArray = npt.NDArray[np.void]
-Records = npt.NDArray[np.void]
-"""`Sums` as one array."""
+Table = npt.NDArray[np.int64]
+"""`Sums` as one array of 64-bit words, a row a column."""
 
 SUM_LIMIT: Final = 2.0**62
-_SMALL_SCOPE: Final = 1 << 20
-_SMALL_GROUP: Final = 1 << 16
+_SCOPE_BITS: Final = 17
+_GROUP_BITS: Final = 14
+"""What usually suffices; with 30 for buckets they make one number to sort by."""
 _STEPS: Final = 65536
 _GRAIN_BITS: Final = 20
 _COARSE_MIN: Final = -(1 << 31)
@@ -173,8 +174,8 @@ def _runs_of_equals(sums: Sums) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     if not len(sums):
         nothing = np.empty(0, np.intp)
         return nothing, nothing
-    if int(sums.scope.max()) < _SMALL_SCOPE and int(sums.group.max()) < _SMALL_GROUP:
-        key = ((sums.bucket + 1) << 36) | (sums.scope << 16) | sums.group
+    if int(sums.scope.max()) >> _SCOPE_BITS == 0 and int(sums.group.max()) >> _GROUP_BITS == 0:
+        key = ((sums.bucket + 1) << _SCOPE_BITS + _GROUP_BITS) | (sums.scope << _GROUP_BITS) | sums.group
         order = np.argsort(key, kind="stable")
         key = key[order]
         differs = key[1:] != key[:-1]
@@ -262,17 +263,22 @@ def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int) -> Sums:
     )
 
 
-def as_records(sums: Sums) -> Records:
-    """The columns as one array, which is cheaper to cut and to join."""
-    records = np.empty(len(sums), _RECORD)
-    for name in _COLUMNS:
-        records[name] = getattr(sums, name)
-    return records
+def as_table(sums: Sums) -> Table:
+    """The columns as rows of one array, which is cheap to cut and to join along its second axis."""
+    table = np.empty((len(_COLUMNS), len(sums)), np.int64)
+    for number, name in enumerate(_COLUMNS):
+        column = getattr(sums, name)
+        table[number] = column.view(np.int64) if name == "size" else column
+    return table
 
 
-def of_records(records: Records) -> Sums:
+def of_table(table: Table) -> Sums:
     """The columns of such an array."""
-    return Sums(*(records[name] for name in _COLUMNS))
+    columns = dict(zip(_COLUMNS, table, strict=True))
+    columns["group"] = columns["group"].astype(np.uint32)
+    columns["size"] = columns["size"].view(np.float64)
+    columns["wide"] = columns["wide"].astype(bool)
+    return Sums(**columns)
 
 
 def joined(parts: Sequence[Sums]) -> Sums:
@@ -294,25 +300,21 @@ def _living(sums: Sums) -> Sums:
     return selected(sums, sums.n != 0)
 
 
-_RECORD: Final = np.dtype(
-    [
-        ("bucket", "i8"),
-        ("scope", "i8"),
-        ("group", "u4"),
-        ("n", "i8"),
-        ("a", "i8"),
-        ("b", "i8"),
-        ("size", "f8"),
-        ("expected_lo", "i8"),
-        ("expected_hi", "i8"),
-        ("start_lo", "i8"),
-        ("start_hi", "i8"),
-        ("turn_hi", "i8"),
-        ("wide", "?"),
-    ],
-    align=True,
+_COLUMNS: Final = (
+    "bucket",
+    "scope",
+    "group",
+    "n",
+    "a",
+    "b",
+    "size",
+    "expected_lo",
+    "expected_hi",
+    "start_lo",
+    "start_hi",
+    "turn_hi",
+    "wide",
 )
-_COLUMNS: Final = tuple(_RECORD.fields or ())
 
 
 def _coarse(bound: Ints, begin: Ints, *, up: bool) -> Ints:

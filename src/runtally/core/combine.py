@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .bins import Bins
 from .cells import Kinds, Sums
 from .groups import FLAG_BITS, State
-from .levels import LEVELS, MINUTE_US
+from .levels import MINUTE_US
 from .rows import NULL, Ints, Rows
 
 _LOW = (1 << 32) - 1
@@ -47,14 +47,15 @@ class Tally:
         self._run = _Linear(shape)
         self._late = _Linear(shape)
 
-    def add_cells(self, sums: Sums, kinds: Kinds, level: int, state_map: Ints) -> None:
-        """Decided cells of one shard and level; `state_map` turns the shard's state numbers into ours (−1: none)."""
+    def add_cells(self, sums: Sums, kinds: Kinds, minutes: Ints, state_map: Ints) -> None:
+        """Decided cells; `minutes` is when each one's bucket begins, `state_map` turns state numbers into those of the
+        answer (−1: none)."""
         state = state_map[sums.group >> FLAG_BITS]
         bin_ = self._bins.index(sums.expected_lo)
         use = (state >= 0) & (bin_ >= 0) & (bin_ < self._bins.count)
         slot = (bin_ * len(self._states) + state)[use]
         n, a, b = sums.n[use], sums.a[use], sums.b[use]
-        minutes = sums.bucket[use] * (LEVELS[level].width_us // MINUTE_US)
+        minutes = minutes[use]
         running = kinds.running[use]
         open_ = kinds.open[use] & (sums.expected_hi[use] < self._now)
         never_late = kinds.open[use] & ~open_
@@ -83,15 +84,12 @@ class Tally:
     def entries(self) -> list[list[Entry]]:
         """Per bin its entries, by state type and then name in byte order; never one with count 0."""
         answer: list[list[Entry]] = [[] for _ in range(self._bins.count)]
-        for slot in np.flatnonzero(self._count).tolist():
-            bin_, state = divmod(slot, len(self._states))
-            entry = Entry(
-                self._states[state],
-                int(self._count[slot]),
-                self._run.at(slot, self._now),
-                self._late.at(slot, self._now),
-            )
-            answer[bin_].append(entry)
+        slots = np.flatnonzero(self._count)
+        run, late = self._run.at(slots, self._now), self._late.at(slots, self._now)
+        bins, states = np.divmod(slots, max(1, len(self._states)))
+        found = zip(bins.tolist(), states.tolist(), self._count[slots].tolist(), run, late, strict=True)
+        for bin_, state, count, run_us, late_us in found:
+            answer[bin_].append(Entry(self._states[state], count, run_us, late_us))
         for entries in answer:
             entries.sort(key=lambda e: (e.state[0], e.state[1].encode("utf-8", "surrogatepass")))
         return answer
@@ -112,6 +110,10 @@ class _Linear:
         np.add.at(self._slope, slot, slope)
         np.add.at(self._minutes, slot, slope * minutes)
 
-    def at(self, slot: int, now: int) -> int:
-        constant = (int(self._high[slot]) << 32) + int(self._low[slot])
-        return constant + int(self._slope[slot]) * now - int(self._minutes[slot]) * MINUTE_US
+    def at(self, slots: npt.NDArray[np.intp], now: int) -> list[int]:
+        """The exact sums of some slots: Python's integers from here on."""
+        high, low, slope, minutes = (
+            column[slots].astype(object) for column in (self._high, self._low, self._slope, self._minutes)
+        )
+        found: list[int] = ((high << 32) + low + slope * now - minutes * MINUTE_US).tolist()
+        return found

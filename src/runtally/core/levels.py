@@ -8,7 +8,9 @@ covered with few buckets. Runs without an expected time live in the bucket `NONE
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 _S: Final = 1_000_000
 MINUTE_US: Final = 60 * _S
@@ -34,6 +36,7 @@ LEVELS: Final = (
     Level(3, "6h", 6 * 3600 * _S),
     Level(4, "1d", DAY_US),
 )
+_LEVEL_BITS: Final = 3
 FINEST: Final = LEVELS[0]
 COARSEST: Final = LEVELS[-1]
 
@@ -48,3 +51,24 @@ def ancestors(minute: int) -> list[tuple[int, int]]:
     if minute == NONE:
         return [(0, NONE)]
     return [(level.number, minute * MINUTE_US // level.width_us) for level in LEVELS]
+
+
+def place_of(level: int, bucket: Any) -> Any:
+    """One number for a bucket of a level, or an array of them: the minute at which it begins, and the level."""
+    minutes = LEVELS[level].width_us // MINUTE_US
+    return np.where(bucket == NONE, 0, bucket * minutes + 1) << _LEVEL_BITS | level
+
+
+def level_of(place: Any) -> Any:
+    """The level of places."""
+    return place & (1 << _LEVEL_BITS) - 1
+
+
+def minute_of_place(place: Any) -> Any:
+    """The minute at which a place begins, NONE for the bucket without expected times."""
+    return (place >> _LEVEL_BITS) - 1
+
+
+def bucket_of_place(place: Any, level: int) -> Any:
+    """The bucket of places of that level."""
+    return minute_of_place(place) // (LEVELS[level].width_us // MINUTE_US)

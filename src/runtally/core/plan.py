@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .bins import Bins
 from .cells import Kinds, Sums
-from .levels import COARSEST, FINEST, LEVELS, parent_ratio
+from .levels import COARSEST, FINEST, LEVELS, bucket_of_place, level_of, parent_ratio, place_of
 from .rows import Ints
 
 Cover = list[Ints]
@@ -53,6 +53,18 @@ def children(buckets: Ints, level: int) -> Ints:
     """The buckets one level down that make up the given ones."""
     ratio = parent_ratio(LEVELS[level - 1])
     return (buckets[:, None] * ratio + np.arange(ratio)).ravel()
+
+
+def finer(places: Ints, within: tuple[int, int] | None) -> Ints:
+    """The places one level down that make up the given ones, which are coarser than a minute, and touch the range."""
+    parts = [np.empty(0, np.int64)]
+    for level in LEVELS[1:]:
+        coarse = bucket_of_place(places[level_of(places) == level.number], level.number)
+        fine, width = children(coarse, level.number), LEVELS[level.number - 1].width_us
+        if within is not None:
+            fine = fine[(fine * width + width > within[0]) & (fine * width < within[1])]
+        parts.append(place_of(level.number - 1, fine))
+    return np.concatenate(parts)
 
 
 def undecided(sums: Sums, kinds: Kinds, bins: Bins, now: int) -> npt.NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from .attributes import By, Test
 from .cells import Sums
 from .filters import FILTERS
 from .groups import CHILD, FLAG_BITS, IN_FLOW, OTHER, PARENT, STARTED, States
-from .levels import NONE
+from .levels import NONE, minute_of_place
 from .predicate import DEPLOYMENT_EXISTS, FLOW_EXISTS, HAS_FLOW_RUN, And, Atom, Node, Or, atoms
 from .rows import NULL, Ints, Rows
 
@@ -160,11 +160,11 @@ class Extent(NamedTuple):
 
 
 def extent_of_cells(sums: Sums) -> Extent:
-    """Cells whose scopes are codes."""
+    """Cells whose scopes are codes and whose buckets are places."""
     return Extent(
         sums.group,
         sums.scope,
-        sums.bucket != NONE,
+        minute_of_place(sums.bucket) != NONE,
         sums.expected_lo,
         sums.expected_hi,
         sums.start_lo,
