@@ -114,7 +114,7 @@ class Estate:
                 places = wanted.get(position, [])
                 replies = await self._link.transaction(view.reads(places))
                 assert replies is not None
-                view.take(places, replies)
+                view.take(replies)
             if all(view.fresh for view in self.views):
                 return
             wanted = {}

@@ -58,7 +58,7 @@ class Part:
 class Attempt:
     """What came of it: `missing`, per view (by position), what to read; when that is empty `entries` per bin, or the
     `count`. `parts`: by (scope kind, level) how much of what was used; raw minutes count once a shard. `again`: runs
-    were met whose cohort is in no dictionary (past the cap), so the selection has to be resolved anew."""
+    were met whose state or cohort is in no dictionary (past the cap), so it has to begin anew."""
 
     entries: list[list[Entry]] = field(default_factory=list)
     count: int = 0
@@ -195,6 +195,9 @@ class _Attempt:
         """A minute's rows with our groups, and their codes; None if something has to be read for that."""
         rows = raw.rows
         group = self._held.numbering.group(view, rows.group)
+        if len(self._states) != len(self._shown):
+            self._result.again = True
+            return None
         code = np.zeros(len(rows), np.int64)
         if self._question.selection.asks_flow_run:
             cohorts = [NO_FLOW_RUN if run is None else view.cohort(run) for run in raw.flow_runs]

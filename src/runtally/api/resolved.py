@@ -68,7 +68,7 @@ class Resolver:
 
     def __init__(self, numbering: Numbering) -> None:
         self._numbering = numbering
-        self._known: Bounded[Selection, tuple[int, Resolved]] = Bounded(_KEPT, _weigh)
+        self._known: Bounded[Hashable, tuple[int, Resolved]] = Bounded(_KEPT, _weigh)
         # By code, and back: a number is found by the longest code that it was given for.
         self._numbers: Bounded[bytes, int] = Bounded(_KEPT, lambda _: _ENTRY)
         self._longest: Bounded[int, bytes] = Bounded(_KEPT, len)
@@ -79,14 +79,15 @@ class Resolver:
         if not selection.sets:
             return ALL_RUNS
         cohorts = self._numbering.cohorts.known
-        known = self._known.get(selection)
+        asked = (selection.shape, selection.sets)
+        known = self._known.get(asked)
         if known is not None and known[0] == catalog.version:
             assert known[1].code is not None
             if len(known[1].code) == len(cohorts):
                 return known[1]
         code = self._codes(selection, catalog, cohorts)
         found = Resolved(self._number(code, known[1] if known else None), code, *_single(code, cohorts))
-        self._known.put(selection, (catalog.version, found))
+        self._known.put(asked, (catalog.version, found))
         self._known.trim()
         return found
 

@@ -80,17 +80,16 @@ class Shards:
         link = await self._linked()
         while True:
             commands: list[Command] = [self.catalog.read()]
-            spans: list[tuple[View, Sequence[Place], int, int]] = []
+            spans: list[tuple[View, int, int]] = []
             for position, view in enumerate(self.views):
-                places = wanted.get(position, ())
-                reads = view.reads(places)
-                spans.append((view, places, len(commands), len(commands) + len(reads)))
+                reads = view.reads(wanted.get(position, ()))
+                spans.append((view, len(commands), len(commands) + len(reads)))
                 commands += reads
             replies = await link.transaction(commands)
             assert replies is not None
             self.catalog.take(replies[0])
-            for view, places, begin, end in spans:
-                view.take(places, replies[begin:end])
+            for view, begin, end in spans:
+                view.take(replies[begin:end])
             self.ledgers()
             if all(view.fresh for view in self.views):
                 return

@@ -48,6 +48,9 @@ class CohortSet:
     number: int
 
 
+ANYTHING: Final = CohortSet(-1)
+"""Stands for what is not about cohorts."""
+
 Leaf = Atom | CohortSet
 
 
@@ -63,10 +66,12 @@ class Joint:
 class Selection:
     """`tree` with its cohort sets taken out as `sets`; `raw` are the atoms that only raw runs can answer.
 
+    `shape` is the tree with ANYTHING for all that is not about cohorts: equal for equal questions to cohorts.
     `asks_flow_run`: to know a raw run's verdict takes its flow run.
     """
 
     tree: Joint | Leaf
+    shape: Joint | Leaf
     sets: tuple[Node, ...]
     raw: tuple[Atom, ...]
     asks_flow_run: bool
@@ -84,7 +89,7 @@ def selection_of(tree: Node) -> Selection:
     kinds = {atom: kind_of(atom) for atom in atoms(tree)}
     raw = tuple(atom for atom, kind in kinds.items() if kind is By.RAW)
     asks = bool(sets) or any(atom.column == _PARENT_COLUMN for atom in kinds)
-    return Selection(found, tuple(sets), raw, asks)
+    return Selection(found, _shape(found), tuple(sets), raw, asks)
 
 
 def bounds(selection: Selection) -> list[int]:
@@ -118,13 +123,13 @@ def codes(selection: Selection, verdicts: list[Verdict]) -> Ints:
         packed |= verdict.possible.astype(np.int64) << 2 * number
         packed |= verdict.certain.astype(np.int64) << 2 * number + 1
 
-    def ask(leaf: Leaf) -> Verdict:
-        if isinstance(leaf, CohortSet):
+    def ask(leaf: CohortSet) -> Verdict:
+        if leaf != ANYTHING:
             return verdicts[leaf.number]
         anything = np.ones(size, np.bool_)
         return Verdict(anything, ~anything)
 
-    return np.where(weigh(selection.tree, size, ask).possible, packed, EXCLUDED)
+    return np.where(weigh(selection.shape, size, ask).possible, packed, EXCLUDED)
 
 
 def weigh(node: Joint | Leaf | Node, size: int, ask: Callable[[Any], Verdict]) -> Verdict:
@@ -236,6 +241,12 @@ def _without_cohorts(node: Node, sets: list[Node]) -> Joint | Leaf:
     if about:
         terms.append(_without_cohorts(Or(about) if either else And(about), sets))
     return Joint(either, tuple(terms))
+
+
+def _shape(node: Joint | Leaf) -> Joint | Leaf:
+    if isinstance(node, Joint):
+        return Joint(node.either, tuple(dict.fromkeys(map(_shape, node.terms))))
+    return node if isinstance(node, CohortSet) else ANYTHING
 
 
 def _about_cohorts(node: Node) -> bool:

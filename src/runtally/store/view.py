@@ -44,6 +44,9 @@ from .records import (
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
+_HOT_REFRESHES: Final = 8
+"""For so many refreshes a place that changed is read along."""
+_MAX_HOT: Final = 200
 
 
 class Place(NamedTuple):
@@ -85,7 +88,14 @@ class RawMinute:
     flow_run: npt.NDArray[np.intp]
 
 
-Copy = Stored | RawMinute | Block | Cohort
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A minute's raw runs that nobody has looked at yet."""
+
+    pairs: list[bytes]
+
+
+Copy = Stored | RawMinute | Reply | Block | Cohort
 
 
 class View:
@@ -95,6 +105,8 @@ class View:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
+        self._asked: list[Place] = []
+        self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
         self.cohorts: list[Cohort] = []
@@ -165,7 +177,11 @@ class View:
 
     def raw(self, minute: int) -> RawMinute | None:
         """The raw runs of a minute, None when they are not here."""
-        found = self._copies.get(Place(RAW, minute))
+        place = Place(RAW, minute)
+        found = self._copies.get(place)
+        if isinstance(found, Reply):
+            found = self._raw_minute(found.pairs)
+            self._copies.put(place, found)
         assert found is None or isinstance(found, RawMinute)
         return found
 
@@ -187,7 +203,10 @@ class View:
         return self._held
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
-        """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
+        """The commands of a refresh; their replies, read in one MULTI, go to `take`.
+
+        What was dropped lately is read along: it is likely to have changed again, and to be asked for again.
+        """
         keys = self._keys
         since = -1 if self._stale or self._ledger is None else self._ledger.seq
         touched: Command = ("ZRANGE", keys.touched, f"({since}", "+inf", "BYSCORE")
@@ -200,7 +219,8 @@ class View:
             commands.append(("ZRANGE", keys.touched_ids, f"({since}", "+inf", "BYSCORE"))
         if self.follows_flow_runs:
             commands.append(self.flow_runs.read(keys, self._follow_since()))
-        for place in wanted:
+        self._asked = [*dict.fromkeys([*wanted, *self._hot])]
+        for place in self._asked:
             if place.level == RAW:
                 commands.append(("HGETALL", keys.raw(place.bucket)))
             elif place.level == BLOCK:
@@ -213,8 +233,8 @@ class View:
                 commands.append(("HGET", keys.cells(place.kind, place.level, place.bucket), place.field))
         return commands
 
-    def take(self, wanted: Iterable[Place], replies: list[Any]) -> None:
-        """Move to the state that the replies show."""
+    def take(self, replies: list[Any]) -> None:
+        """Move to the state that the replies to `reads` show."""
         found = ledgers.decode(replies[0])
         was, self._ledger = self._ledger, found
         if found is None:
@@ -235,14 +255,15 @@ class View:
             self.cohorts += decode_cohorts(replies[2])
             self._drop(int(minute) for minute in replies[3])
             for flow_run in replies[4]:
-                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))
+                self._discard(Place(FLOW_RUN, 0, ALL, flow_run))
             rest = replies[5:]
         if self.follows_flow_runs:
             self.flow_runs.take(rest[0], found.seq)
             rest = rest[1:]
-        for place, reply in zip(wanted, rest, strict=True):
+        self._hot = {place: left - 1 for place, left in self._hot.items() if left > 1}
+        for place, reply in zip(self._asked, rest, strict=True):
             if place.level == RAW:
-                self._copies.put(place, self._raw_minute(reply))
+                self._copies.put(place, Reply(reply))
             elif place.level == BLOCK:
                 self._copies.put(place, self._block(place.bucket, reply))
             elif place.level == FLOW_RUN:
@@ -261,6 +282,7 @@ class View:
 
     def _forget(self) -> None:
         self._forgotten += 1
+        self._hot = {}
         self._copies.clear()
         self._places.clear()
         self._dropped = None
@@ -277,15 +299,22 @@ class View:
 
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
-            self._copies.discard(Place(RAW, minute))
+            self._discard(Place(RAW, minute))
             self._move(minute)
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
                 for place in self._places.pop((level, bucket), ()):
-                    self._copies.discard(place)
+                    self._discard(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
+
+    def _discard(self, place: Place) -> None:
+        """Drop a copy that is not as new as the view any more."""
+        if place in self._copies:
+            self._copies.discard(place)
+            if place in self._hot or len(self._hot) < _MAX_HOT:
+                self._hot[place] = _HOT_REFRESHES
 
     def _extend(self, states: Iterable[State]) -> None:
         self._states.extend(states)
@@ -377,6 +406,8 @@ def _weigh(copy: Copy) -> int:
         return _OVERHEAD + 300 * len(copy)
     if isinstance(copy, RawMinute):
         return _OVERHEAD + 400 * len(copy.ids)
+    if isinstance(copy, Reply):
+        return _OVERHEAD + 150 * len(copy.pairs)
     if isinstance(copy, Stored):
         return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
     return 2 * _OVERHEAD
