@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtally.core.changes import ENTITIES
 from runtally.errors import BadEventError
-from runtally.events.ids import flow_run_identity, identity, text_of, uuid_text
+from runtally.events.ids import identity, known_identity, text_of, uuid_text
 
 from ..conftest import examples
 from ..reference.events import id_text
@@ -59,7 +59,7 @@ def test_one_text_names_another_thing_in_each_entity() -> None:
     assert text_of(identity("task_run", "a")) == str(
         uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, "runtally:task_run"), "a")
     )
-    assert flow_run_identity("a") == identity("flow_run", "a")
+    assert known_identity("flow_run", "a") == identity("flow_run", "a")
 
 
 @pytest.mark.parametrize("text", ["", "x" * 251, "é" * 126, "\ud800"])

@@ -7,14 +7,22 @@ than what its producer saw.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadEventError
 from .contract import bad
+
+Ints = npt.NDArray[np.int64]
 
 LAST_US: Final = 7_258_118_400_000_000
 """1 January 2200; times before 1970 and from here on cannot be meant."""
-_MAX_DURATION_US: Final = 100 * 31_557_600 * 1_000_000
+MAX_DURATION_US: Final = 100 * 31_557_600 * 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OF_DAY: Final = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -36,6 +44,64 @@ _ENDS: Final = {
     for offset in ("Z", "+00:00")
 }
 
+# The spelling that many times are read in at once: "2026-11-24T10:01:33.118006" and an offset of zero.
+NULL: Final = -1
+BAD: Final = -2
+"""What stands for no time, and for one that is refused, in an array of times."""
+_WIDTH: Final = 33
+_FORM: Final = np.frombuffer(b"0000-00-00T00:00:00.000000", np.uint8)
+_IS_DIGIT: Final = np.equal(_FORM, ord("0"))
+_DIGITS_AT: Final = np.flatnonzero(_IS_DIGIT)
+_MARKS_AT: Final = np.flatnonzero(~_IS_DIGIT)
+_MARKS: Final = _FORM[_MARKS_AT][:, None]
+_ZULU, _ZERO = (np.frombuffer(offset.ljust(7, b"\0"), np.uint8)[:, None] for offset in (b"Z", b"+00:00"))
+_DAY_US: Final = 86_400_000_000
+_OF_DAY_US: Final = np.array(
+    [hms * 1_000_000 for hms in (36000, 3600, 600, 60, 10, 1)] + [10**k for k in range(5, -1, -1)]
+)
+_FIRST_YEAR: Final = 1970
+_MONTHS: Final = np.arange("1970-01", "2200-02", dtype="M8[M]").astype("M8[D]").astype(np.int64)
+"""Days from the epoch to the first of each month, up to the one after the last."""
+
+
+def micros_of(texts: Sequence[str | None]) -> Ints:
+    """Many times at once, as an array: NULL for None, BAD for what `micros` refuses."""
+    us = _usual(texts)
+    for at in np.flatnonzero(us == BAD).tolist():
+        text = texts[at]
+        if text is None:
+            us[at] = NULL
+        else:
+            with suppress(BadEventError):
+                us[at] = micros(text, "")
+    return us
+
+
+def _usual(given: Sequence[str | None]) -> Ints:
+    """The same for times of the usual spelling alone; BAD is all else, and None too where it could be confounded."""
+    texts = [text or "" for text in given]
+    joined = "".join(texts)
+    # To numpy a text that ends with NULs is the same as one without them.
+    if "" in given or "\0" in joined or not joined.isascii():
+        return np.full(len(texts), BAD, np.int64)
+    chars = np.ascontiguousarray(np.array(texts, f"S{_WIDTH}").view(np.uint8).reshape(-1, _WIDTH).T)
+    digits = (chars[_DIGITS_AT] - ord("0")).astype(np.int64)
+    good = (digits.max(axis=0) <= 9) & (chars[_MARKS_AT] == _MARKS).all(axis=0)
+    offset = chars[len(_FORM) :]
+    good &= (offset == _ZULU).all(axis=0) | (offset == _ZERO).all(axis=0)
+    year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
+    month = digits[4] * 10 + digits[5] - 1
+    day = digits[6] * 10 + digits[7] - 1
+    good &= (month >= 0) & (month < 12) & (digits[8] * 10 + digits[9] < 24) & (digits[10] < 6) & (digits[12] < 6)
+    month += (year - _FIRST_YEAR) * 12
+    good &= (month >= 0) & (month < len(_MONTHS) - 1)
+    month[~good] = 0
+    good &= (day >= 0) & (day < _MONTHS[month + 1] - _MONTHS[month])
+    us: Ints = (_MONTHS[month] + day) * _DAY_US + _OF_DAY_US @ digits[8:]
+    us[~good] = BAD
+    us[chars[0] == 0] = NULL
+    return us
+
 
 def micros(text: str, path: str) -> int:
     """A time as µs since the epoch. Raises `BadEventError` that names `path`."""
@@ -48,7 +114,7 @@ def micros(text: str, path: str) -> int:
 def duration_us(seconds: float, path: str) -> int:
     """Seconds as µs. Raises `BadEventError` past 100 years either way."""
     us = seconds * 1_000_000
-    if -_MAX_DURATION_US <= us <= _MAX_DURATION_US:
+    if -MAX_DURATION_US <= us <= MAX_DURATION_US:
         return round(us)
     raise bad("impossible time", f"{path} is longer than 100 years")
 

@@ -1,8 +1,7 @@
 """From the bytes of a message to a `Change`: the event contract (docs/events.md), enforced.
 
-There are two ways. The common event, a full snapshot of a task run, is decoded straight into its struct. Whatever
-that struct refuses goes the general way, which walks the contract's table and finds the words for what is wrong. Both
-give the same change for the same bytes.
+One event at a time, walking the contract's table, with the words for what is wrong. `snapshots` reads the common events
+many at a time.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 from msgspec import UNSET, Struct
 
-from ..core.changes import ENTITIES, TASK_RUN, Action, Change, EntityName
+from ..core.changes import ENTITIES, Action, Change, EntityName
 from ..errors import BadEventError
 from . import prefect
-from .contract import CONTRACT, REQUIRED, Kind, StateType, bad, struct_of
-from .ids import flow_run_identity, identity, uuid_text
+from .contract import CONTRACT, REQUIRED, Kind, bad, struct_of
+from .ids import identity, known_identity, uuid_text
 from .times import duration_us, micros
 
 MAX_EVENT_BYTES: Final = 1 << 20
@@ -32,27 +31,6 @@ class Ignored(NamedTuple):
     reason: str
 
 
-class _TaskRun(Struct, gc=False):
-    id: str
-    flow_run_id: str | None
-    name: str
-    state_type: StateType
-    state_name: str
-    state_timestamp: str
-    tags: tuple[str, ...] | None = ()
-    expected_start_time: str | None = None
-    start_time: str | None = None
-    end_time: str | None = None
-    total_run_time: float | None = None
-    child_flow_run_id: str | None = None
-
-
-class _Snapshot(Struct, gc=False, tag_field="entity", tag="task_run"):
-    action: Literal["upsert"]
-    occurred: str
-    data: _TaskRun
-
-
 class _Envelope(Struct, gc=False):
     entity: Any = UNSET
     action: Any = UNSET
@@ -61,22 +39,18 @@ class _Envelope(Struct, gc=False):
     event: Any = UNSET
 
 
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for what is no JSON, or not of the expected types."""
 _ACTIONS: Final = ("upsert", "patch", "delete")
 _STATE_PARTS: Final = ("state_type", "state_name", "state_timestamp")
 _WHOLE_STATE: Final = (
     "an event that gives a start, end or total run time, or part of a state, has to give state_type, state_name and "
     "state_timestamp"
 )
-_ALL_OF_A_TASK_RUN: Final = TASK_RUN.all_given
-
-# Half the cost of calling `Change`, and this is done for every event.
-_new_change = tuple.__new__
-_snapshot = msgspec.json.Decoder(_Snapshot).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _anything = msgspec.json.Decoder().decode
-_STRUCTS: Final = {entity: struct_of(entity) for entity in CONTRACT}
-_DATA: Final = {entity: msgspec.json.Decoder(_STRUCTS[entity]).decode for entity in CONTRACT}
+STRUCTS: Final = {entity: struct_of(entity) for entity in CONTRACT}
+_DATA: Final = {entity: msgspec.json.Decoder(STRUCTS[entity]).decode for entity in CONTRACT}
 _KEYS: Final = {entity: msgspec.json.Decoder(struct_of(entity, keys_only=True)).decode for entity in CONTRACT}
 
 
@@ -86,50 +60,12 @@ def parse(value: bytes | None, *, topic: Topic, record_us: int, max_clock_skew_u
     Accepts the events of docs/events.md and, on the topic of runs, Prefect's own. Raises `BadEventError` with a
     reason of `contract.REASONS` and a detail that names the field.
     """
-    latest_us = record_us + max_clock_skew_us
-    if value is None or len(value) > MAX_EVENT_BYTES or topic != "runs":
-        return _general(value, topic, latest_us)
-    try:
-        # msgspec does not look into the texts of keys that it skips.
-        value.isascii() or value.decode()
-        event = _snapshot(value)
-    except _NOT_JSON:
-        return _general(value, topic, latest_us)
-    data = event.data
-    occurred, state = event.occurred, data.state_timestamp
-    occurred_us = state_us = micros(occurred, "occurred")
-    if state != occurred:
-        state_us = micros(state, "data.state_timestamp")
-    if occurred_us > latest_us or state_us > latest_us:
-        raise _ahead("occurred" if occurred_us > latest_us else "data.state_timestamp")
-    start, end, expected = data.start_time, data.end_time, data.expected_start_time
-    total, flow_run, child = data.total_run_time, data.flow_run_id, data.child_flow_run_id
-    return _new_change(
-        Change,
-        (
-            "task_run",
-            "upsert",
-            identity("task_run", data.id),
-            None if flow_run is None else flow_run_identity(flow_run),
-            occurred_us,
-            _ALL_OF_A_TASK_RUN,
-            (
-                (data.state_type, data.state_name, state_us),
-                # Runs mostly start as they become RUNNING and end as their last state begins.
-                None if start is None else state_us if start == state else micros(start, "data.start_time"),
-                None if end is None else state_us if end == state else micros(end, "data.end_time"),
-                None if total is None else duration_us(total, "data.total_run_time"),
-                data.name,
-                data.tags or (),
-                None
-                if expected is None
-                else state_us
-                if expected == state
-                else micros(expected, "data.expected_start_time"),
-                None if child is None else flow_run_identity(child),
-            ),
-        ),
-    )
+    change = read(value)
+    if isinstance(change, Ignored):
+        return change
+    if ENTITIES[change.entity].topic != topic:
+        raise bad("wrong topic", f"a {change.entity} does not belong on the topic of {topic}")
+    return _timely(change, record_us + max_clock_skew_us)
 
 
 def parse_any(value: bytes | None, latest_us: int) -> Change | Ignored:
@@ -149,20 +85,11 @@ def read(value: bytes | None) -> Change | Ignored:
         event = _envelope(value)
     except msgspec.ValidationError:
         raise bad("wrong type", "an event is a JSON object") from None
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise bad("not JSON", str(error)) from None
     if event.entity is UNSET and isinstance(event.event, str):
         return _from_prefect(value)
     return _own(event)
-
-
-def _general(value: bytes | None, topic: Topic, latest_us: int) -> Change | Ignored:
-    change = read(value)
-    if isinstance(change, Ignored):
-        return change
-    if ENTITIES[change.entity].topic != topic:
-        raise bad("wrong topic", f"a {change.entity} does not belong on the topic of {topic}")
-    return _timely(change, latest_us)
 
 
 def _timely(change: Change, latest_us: int) -> Change:
@@ -172,6 +99,11 @@ def _timely(change: Change, latest_us: int) -> Change:
     if state is not None and state[2] > latest_us:
         raise _ahead("data.state_timestamp")
     return change
+
+
+def of_snapshot(entity: EntityName, occurred: str, data: Any, latest_us: int) -> Change:
+    """An upsert that somebody else has decoded, `data` as one of `STRUCTS`. Raises like `parse`."""
+    return _timely(_change(entity, "upsert", micros(occurred, "occurred"), data, "data."), latest_us)
 
 
 def _own(event: _Envelope) -> Change:
@@ -189,7 +121,7 @@ def _own(event: _Envelope) -> Change:
         data = decode(event.data)
     except msgspec.ValidationError as error:
         raise _explained(error, "data") from None
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise bad("not JSON", str(error)) from None
     return _change(cast(EntityName, entity), cast(Action, action), occurred_us, data, "data.")
 
@@ -197,12 +129,12 @@ def _own(event: _Envelope) -> Change:
 def _from_prefect(value: bytes) -> Change | Ignored:
     try:
         found = prefect.translate(_anything(value))
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise bad("not JSON", str(error)) from None
     if isinstance(found, str):
         return Ignored(found)
     try:
-        data = msgspec.convert(found.data, _STRUCTS[found.entity])
+        data = msgspec.convert(found.data, STRUCTS[found.entity])
     except msgspec.ValidationError as error:
         raise _explained(error, "Prefect event") from None
     return _change(found.entity, "patch", micros(found.occurred, "occurred"), data, "Prefect event: ")
@@ -217,7 +149,7 @@ def _change(name: EntityName, action: Action, occurred_us: int, data: Any, prefi
     if name == "task_run":
         if data.flow_run_id is UNSET:
             raise bad("missing field", f"{prefix}flow_run_id has to be given; null if there is no flow run")
-        flow_run = None if data.flow_run_id is None else flow_run_identity(data.flow_run_id)
+        flow_run = None if data.flow_run_id is None else known_identity("flow_run", data.flow_run_id)
     own = identity(name, data.id)
     if action == "delete":
         return Change(name, action, own, flow_run, occurred_us, 0, (None,) * len(entity.fields))
@@ -266,7 +198,7 @@ def _value(kind: Kind, named: EntityName | None, raw: Any, prefix: str, field: s
     if kind == "time":
         return micros(raw, f"{prefix}{field}")
     if named is not None:
-        return identity(named, raw)
+        return known_identity(named, raw)
     if kind == "seconds":
         return duration_us(raw, f"{prefix}{field}")
     if kind == "creator":

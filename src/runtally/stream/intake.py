@@ -15,7 +15,8 @@ from ..errors import BadEventError
 from ..events.dead_letter import dead_letter
 from ..events.partition import Partitioner, key_of
 from ..events.publish import Publisher, Record
-from ..events.wire import Ignored, parse
+from ..events.snapshots import parse_all
+from ..events.wire import Ignored
 from ..metrics import Metrics
 from ..settings import Settings
 from ..store.shard import CATALOG, Batch
@@ -60,32 +61,34 @@ class Intake:
 
         Raises `TooManyBadError`, `ServerLostError`.
         """
+        found = parse_all(
+            [record.value for record in records],
+            topic=self._topic,
+            records_us=[record.timestamp * 1000 for record in records],
+            max_clock_skew_us=self._settings.max_clock_skew,
+        )
         changes: list[Change] = []
         bad: list[tuple[Any, BadEventError]] = []
         misplaced: list[tuple[Any, Change]] = []
         watermark = ignored = 0
-        topic, skew, here, partition_of = (
-            self._topic,
-            self._settings.max_clock_skew,
-            self._partition,
-            self._partition_of,
-        )
-        for record in records:
+        partition_of, here = self._partition_of, self._partition
+        for record, one in zip(records, found, strict=True):
             record_us = record.timestamp * 1000
-            try:
-                if record_us > now_us + _MAX_AHEAD_US and record.timestamp_type == _CREATE_TIME:
-                    raise BadEventError("impossible time", "the record's own timestamp is over an hour ahead")
-                change = parse(record.value, topic=topic, record_us=record_us, max_clock_skew_us=skew)
-            except BadEventError as error:
-                bad.append((record, error))
+            if record_us > now_us + _MAX_AHEAD_US and record.timestamp_type == _CREATE_TIME:
+                bad.append(
+                    (record, BadEventError("impossible time", "the record's own timestamp is over an hour ahead"))
+                )
+                continue
+            if isinstance(one, BadEventError):
+                bad.append((record, one))
                 continue
             watermark = max(watermark, record_us)
-            if isinstance(change, Ignored):
+            if isinstance(one, Ignored):
                 ignored += 1
-            elif partition_of(change) == here:
-                changes.append(change)
+            elif partition_of(one) == here:
+                changes.append(one)
             else:
-                misplaced.append((record, change))
+                misplaced.append((record, one))
         if ignored:
             self._metrics["events_ignored_total"].labels(self._shard).inc(ignored)
         if bad:
