@@ -1,7 +1,7 @@
 """The blocks of a shard as few long columns, so that a scan costs by runs and not by blocks.
 
-Most blocks are kept as one set of columns. The few that have changed since are a second, short one; when they become
-many, the long one is made anew.
+Most runs are kept as one set of columns. What was read since is a second, short one, and what it replaces is masked;
+when that becomes much, the long one is made anew.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy.typing as npt
 import polars as pl
 
 from ..core.rows import Ints, Rows, concat
-from ..store.blocks import Block, Ids
-from .masks import folded
+from ..store.blocks import Block, Ids, Runs
+from .masks import Mask, folded
 
 _LOOSE_PART: Final = 8
-"""One row in so many may be outside of the long columns, or dead in them."""
+"""One row in so many may be outside of the long columns, or held by nobody any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Runs as columns of equal length; see `Block`. `folded` are the names as LIKE compares them."""
+    """Runs as columns of equal length; see `blocks.Runs`. `folded` are the names as LIKE compares them."""
 
     ids: Ids
     rows: Rows
@@ -41,18 +41,18 @@ class Columns:
         return len(self.ids)
 
     @classmethod
-    def of(cls, blocks: Sequence[Block]) -> Columns:
-        """All runs of some blocks, in their order; at least one block."""
-        names = list(chain.from_iterable(block.names for block in blocks))
+    def of(cls, parts: Sequence[Runs]) -> Columns:
+        """All runs of some parts, in their order; at least one part."""
+        names = pl.Series(list(chain.from_iterable(part.names for part in parts)), dtype=pl.String)
         return cls(
-            np.concatenate([block.ids for block in blocks]),
-            concat([block.rows for block in blocks]),
-            np.concatenate([block.end for block in blocks]),
-            np.concatenate([block.flow_run for block in blocks]),
-            np.concatenate([block.parent for block in blocks]),
-            pl.Series(names, dtype=pl.String),
+            np.concatenate([part.ids for part in parts]),
+            concat([part.rows for part in parts]),
+            np.concatenate([part.end for part in parts]),
+            np.concatenate([part.flow_run for part in parts]),
+            np.concatenate([part.parent for part in parts]),
+            names,
             folded(names),
-            np.concatenate([block.tags for block in blocks]),
+            np.concatenate([part.tags for part in parts]),
         )
 
     def part(self, begin: int, end: int) -> Columns:
@@ -72,54 +72,75 @@ class Columns:
         )
 
 
+Part = tuple[Columns, Mask | None]
+"""Runs, and which of them still count (None: all)."""
+Unit = tuple[Runs, Mask | None]
+
+
 class Shelf:
     """One shard's columns; for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._long: Columns | None = None
-        self._held: Sequence[Block] = ()
-        self._blocks: list[Block] = []
         self._spans: dict[int, tuple[int, int]] = {}
-        self._short: tuple[list[Block], Columns] | None = None
+        self._placed: list[Runs] = []
+        self._held: Sequence[Block] = ()
+        self._wanted: Sequence[Block] = ()
+        self._parts: list[Part] = []
 
-    def columns(self, wanted: Sequence[Block], held: Sequence[Block]) -> list[Columns]:
+    def parts(self, wanted: Sequence[Block], held: Sequence[Block]) -> list[Part]:
         """The runs of the wanted blocks; `held` are all that the reader keeps, the wanted among them."""
         with self._lock:
             if held is not self._held:
-                if self._unfit(held):
-                    self._make(held)
-                self._held = held
-            return self._parts(wanted)
+                units = _units(held)
+                if self._unfit(units):
+                    self._make([runs for runs, _ in units])
+                self._held, self._wanted = held, ()
+            if list(map(id, wanted)) != list(map(id, self._wanted)):
+                self._parts = self._find(_units(wanted))
+                self._wanted = wanted
+            return self._parts
 
-    def _unfit(self, held: Sequence[Block]) -> bool:
-        alive = sum(len(block) for block in held if id(block) in self._spans)
-        loose = sum(map(len, held)) - alive
+    def _unfit(self, held: Sequence[Unit]) -> bool:
+        alive = sum(len(runs) for runs, _ in held if id(runs) in self._spans)
+        loose = sum(len(runs) for runs, _ in held) - alive
         dead = (len(self._long) if self._long else 0) - alive
         return (loose + dead) * _LOOSE_PART > alive
 
-    def _make(self, held: Sequence[Block]) -> None:
-        self._blocks = [block for block in held if len(block)]
-        self._long = Columns.of(self._blocks) if self._blocks else None
-        ends = np.cumsum([len(block) for block in self._blocks]).tolist()
-        self._spans = {id(block): (end - len(block), end) for block, end in zip(self._blocks, ends, strict=True)}
-        self._short = None
+    def _make(self, placed: list[Runs]) -> None:
+        # What has an id here is kept here: no later object can get the same.
+        self._placed = placed
+        self._long = Columns.of(placed) if placed else None
+        ends = np.cumsum([len(runs) for runs in placed]).tolist()
+        self._spans = {id(runs): (end - len(runs), end) for runs, end in zip(placed, ends, strict=True)}
 
-    def _parts(self, wanted: Sequence[Block]) -> list[Columns]:
-        spans: list[tuple[int, int]] = []
-        loose: list[Block] = []
-        for block in wanted:
-            span = self._spans.get(id(block))
+    def _find(self, wanted: Sequence[Unit]) -> list[Part]:
+        spans: list[tuple[int, int, list[Unit]]] = []
+        loose: list[Unit] = []
+        for unit in wanted:
+            span = self._spans.get(id(unit[0]))
             if span is None:
-                loose.append(block)
+                loose.append(unit)
             elif spans and spans[-1][1] == span[0]:
-                spans[-1] = (spans[-1][0], span[1])
+                begin, _, units = spans.pop()
+                units.append(unit)
+                spans.append((begin, span[1], units))
             else:
-                spans.append(span)
-        parts = [self._long.part(*span) for span in spans] if self._long else []
-        loose = [block for block in loose if len(block)]
+                spans.append((*span, [unit]))
+        parts = [(self._long.part(begin, end), _alive(units)) for begin, end, units in spans] if self._long else []
         if loose:
-            if self._short is None or list(map(id, self._short[0])) != list(map(id, loose)):
-                self._short = (loose, Columns.of(loose))
-            parts.append(self._short[1])
+            parts.append((Columns.of([runs for runs, _ in loose]), _alive(loose)))
         return parts
+
+
+def _units(blocks: Sequence[Block]) -> list[Unit]:
+    """What blocks are made of, without what is empty."""
+    parts = ((block.base, block.keep) for block in blocks), ((block.fresh, None) for block in blocks if block.fresh)
+    return [(runs, keep) for runs, keep in chain(*parts) if runs is not None and len(runs)]
+
+
+def _alive(units: Sequence[Unit]) -> Mask | None:
+    if all(keep is None for _, keep in units):
+        return None
+    return np.concatenate([np.ones(len(runs), np.bool_) if keep is None else keep for runs, keep in units])

@@ -151,11 +151,11 @@ class Table:
 
     def selected(self, tree: Node) -> Mask:
         """Which numbers the tree selects; never 0. Raises `BadRequestError` as `masks.of_names` does."""
-        found = answer(tree, len(self.rows), self._ask)
+        found = answer(tree, np.ones(len(self.rows), np.bool_), self._ask)
         found[:1] = False
         return found
 
-    def _ask(self, atom: Atom) -> Mask:
+    def _ask(self, atom: Atom, _: Mask) -> Mask:
         entity = atom.column.partition(".")[0]
         keys, numbers = self._column(atom.column if entity == "flow_run" else entity)
         if atom.test in (Test.BEFORE, Test.AFTER):
@@ -216,7 +216,7 @@ def _changed(table: Table, numbers: Numbers[bytes], changed: set[bytes], flow_ru
 
 def _row(identity: bytes, flow_runs: FlowRuns) -> tuple[bytes, Values]:
     stored = flow_runs.by_id.get(identity)
-    return identity, _NOTHING if stored is None else stored.values
+    return identity, _NOTHING if stored is None else stored
 
 
 def _key_of(column: str) -> KeyOf:

@@ -10,7 +10,7 @@ once a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +18,35 @@ import polars as pl
 
 from ..core.attributes import Test
 from ..core.like import fold, like_to_regex
-from ..core.predicate import Atom, Node, Or, evaluate
+from ..core.predicate import Atom, Node, Or, atoms, evaluate
 from ..core.rows import NULL, Ints
 from ..errors import BadRequestError
 
 Mask = npt.NDArray[np.bool_]
+_FEW_PART: Final = 2
+"""Up to one row in so many, it takes less time to gather them than to search in all."""
 
 
-def answer(node: Node, size: int, ask: Callable[[Atom], Mask]) -> Mask:
-    """Where a tree is true, for `size` rows; `ask` gives an atom's mask."""
+def answer(node: Node, open_: Mask, ask: Callable[[Atom, Mask], Mask]) -> Mask:
+    """Where a tree is true, of the rows that are open; `ask` gives an atom's mask, which elsewhere may say anything.
+
+    Patterns come last: they cost by the row, and few rows may still be open then.
+    """
     if isinstance(node, Atom):
-        return ask(node)
-    either = isinstance(node, Or)
-    found = np.full(size, not either)
-    for term in node.terms:
-        if either:
-            found |= answer(term, size, ask)
-        else:
-            found &= answer(term, size, ask)
-    return found
+        return ask(node, open_) & open_
+    terms = sorted(node.terms, key=_has_pattern)
+    if isinstance(node, Or):
+        found = np.zeros(len(open_), np.bool_)
+        for term in terms:
+            found |= answer(term, open_ & ~found, ask)
+        return found
+    for term in terms:
+        open_ = answer(term, open_, ask)
+    return open_
+
+
+def _has_pattern(node: Node) -> bool:
+    return any(atom.test is Test.LIKE for atom in atoms(node))
 
 
 def by_value(atom: Atom, values: Sequence[Any]) -> Mask:
@@ -44,7 +54,7 @@ def by_value(atom: Atom, values: Sequence[Any]) -> Mask:
     wanted: Any = atom.value
     match atom.test:
         case Test.LIKE:
-            return like(atom, folded(values))
+            return like(atom, folded(pl.Series(values, dtype=pl.String)))
         case Test.IN:
             return np.array([value in wanted for value in values], np.bool_)
         case Test.BEFORE | Test.AFTER:
@@ -65,18 +75,31 @@ def like(atom: Atom, names: pl.Series) -> Mask:
         raise BadRequestError(f"This like_ pattern cannot be searched for: {error}") from None
 
 
+def like_some(atom: Atom, names: pl.Series, open_: Mask) -> Mask:
+    """The same where rows are open; nothing is said about the others."""
+    if np.count_nonzero(open_) * _FEW_PART > len(open_):
+        return like(atom, names)
+    which = np.flatnonzero(open_)
+    found = np.zeros(len(open_), np.bool_)
+    found[which] = like(atom, names.gather(which))
+    return found
+
+
 def one_of(atom: Atom, names: pl.Series) -> Mask:
     """The mask of IN over texts."""
     wanted: Any = atom.value
     return _true(names.is_in(list(wanted)))
 
 
-def folded(names: Sequence[str | None]) -> pl.Series:
+def folded(names: pl.Series) -> pl.Series:
     """Texts in the case in which LIKE compares them: to search for a text as it is takes half the time."""
-    return pl.Series(
-        [name and (name.lower() if name.isascii() else "".join(map(fold, name))) for name in names],
-        dtype=pl.String,
-    )
+    lower = names.str.to_lowercase()
+    other = (names.str.len_bytes() != names.str.len_chars()).fill_null(value=False).arg_true()
+    if not len(other):
+        return lower
+    # Unicode's simple folding is not its lower case.
+    texts = pl.Series(["".join(map(fold, name)) for name in names.gather(other)], dtype=pl.String)
+    return lower.scatter(other, texts)
 
 
 def times(values: Sequence[int | None]) -> Ints:

@@ -15,8 +15,8 @@ import numpy as np
 from ..core.attributes import Test
 from ..core.groups import FLAG_BITS, OTHER, State
 from ..core.predicate import And, Atom, Node, all_of, atoms
-from .columns import Columns
-from .masks import Mask, answer, by_value, like, of_times, one_of
+from .columns import Columns, Part
+from .masks import Mask, answer, by_value, like_some, of_times, one_of
 
 _TASK_RUN: Final = "task_run."
 
@@ -46,13 +46,18 @@ class Dictionaries:
     flow_runs: Mapping[bytes, int]
 
 
-def selected(columns: Columns, tree: Node, flow_runs: Mask | None, known: Dictionaries) -> Mask:
+def selected(part: Part, tree: Node, flow_runs: Mask | None, known: Dictionaries) -> Mask:
     """Which runs the tree selects; `flow_runs` is the verdict on flow runs by number, None when they do not matter."""
-    mask = answer(tree, len(columns), lambda atom: _ask(atom, columns, known))
-    return mask if flow_runs is None else mask & flow_runs[columns.flow_run]
+    columns, open_ = part
+    if flow_runs is not None:
+        chosen = flow_runs[columns.flow_run]
+        open_ = chosen if open_ is None else chosen & open_
+    if open_ is None:
+        open_ = np.ones(len(columns), np.bool_)
+    return answer(tree, open_, lambda atom, rows: _ask(atom, columns, known, rows))
 
 
-def _ask(atom: Atom, columns: Columns, known: Dictionaries) -> Mask:
+def _ask(atom: Atom, columns: Columns, known: Dictionaries, open_: Mask) -> Mask:
     column = atom.column.removeprefix(_TASK_RUN)
     match column:
         case "id":
@@ -67,7 +72,7 @@ def _ask(atom: Atom, columns: Columns, known: Dictionaries) -> Mask:
         case "tags":
             return by_value(atom, known.tag_sets)[columns.tags]
         case "name" if atom.test is Test.LIKE:
-            return like(atom, columns.folded)
+            return like_some(atom, columns.folded, open_)
         case "name":
             return one_of(atom, columns.names)
         case "start_time":

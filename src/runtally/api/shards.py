@@ -37,6 +37,7 @@ class Shards:
         self._settings = settings
         self._redis: Redis | None = None
         self._link: Link | None = None
+        self._besides: list[Link] = []
         self._live: Live | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._trouble = "not connected to Redis yet"
@@ -61,8 +62,9 @@ class Shards:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
-        if self._link is not None:
-            await self._link.close()
+        for link in (self._link, *self._besides):
+            if link is not None:
+                await link.close()
         if self._redis is not None:
             await self._redis.aclose()
 
@@ -70,10 +72,11 @@ class Shards:
         """Every shard's ledger by its name, the catalog's first."""
         return {CATALOG: self.catalog.ledger, **{view.shard: view.ledger for view in self.views}}
 
-    def follow_flow_runs(self) -> None:
-        """Keep copies of all flow runs from the next refresh on."""
-        for view in self.views:
-            view.follows_flow_runs = True
+    def link_besides(self) -> Link:
+        """One more connection, for reads beside refreshes; only after a refresh."""
+        assert self._redis is not None
+        self._besides.append(Link(self._redis))
+        return self._besides[-1]
 
     async def refresh(self, wanted: Wanted) -> None:
         """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
@@ -99,6 +102,11 @@ class Shards:
         """Keep within the memory budget: between answers."""
         for view in self.views:
             view.trim()
+
+    def trim_blocks(self) -> None:
+        """The same for blocks: while no scan gathers them."""
+        for view in self.views:
+            view.trim_blocks()
 
     async def _linked(self) -> Link:
         if self._link is None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.levels import LEVELS, MINUTE_US
 from ..core.rows import Ints, Rows, concat
-from .records import Packed, rows_of_columns, unpack_tags
+from .records import Packed, rows_of_columns, unpack_sizes, unpack_tags
 
 BLOCK_LEVEL: Final = 3
 MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
 
+_FRESH_PART: Final = 2
+"""When more than one run in so many has been read again, a block is made anew."""
+
+Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.bytes_]
 """16 bytes an entry; numpy compares them as if padded with zeros, which changes nothing between equal widths."""
 
@@ -86,8 +90,8 @@ class Dictionaries:
         return np.fromiter(map(known.__getitem__, packed), np.int32, len(packed))
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
     """Runs as columns of equal length; `flow_run` and `tags` are numbers of the reader's `Dictionaries`."""
 
     ids: Ids
@@ -101,32 +105,107 @@ class Block:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def patched(self, minutes: Collection[int], new: Block) -> Block:
+    def take(self, keep: Mask) -> Runs:
+        """The runs that a mask selects."""
+        return Runs(
+            self.ids[keep],
+            self.rows.take(keep),
+            self.end[keep],
+            self.flow_run[keep],
+            self.parent[keep],
+            tuple(compress(self.names, keep.tolist())),
+            self.tags[keep],
+        )
+
+    def outside(self, minutes: frozenset[int]) -> Mask:
+        """Which runs are expected in none of some minutes."""
+        return ~np.isin(self.rows.expected // MINUTE_US, np.array(list(minutes), np.int64))
+
+
+def joined(first: Runs, second: Runs) -> Runs:
+    """The runs of both."""
+    return Runs(
+        np.concatenate([first.ids, second.ids]),
+        concat([first.rows, second.rows]),
+        np.concatenate([first.end, second.end]),
+        np.concatenate([first.flow_run, second.flow_run]),
+        np.concatenate([first.parent, second.parent]),
+        first.names + second.names,
+        np.concatenate([first.tags, second.tags]),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The runs of one block: those of `base` that `keep` selects (None: all), and `fresh` ones of minutes read since.
+
+    So whoever has derived something from `base` need not derive it anew for the few minutes that have changed.
+    """
+
+    base: Runs
+    keep: Mask | None = None
+    fresh: Runs | None = None
+
+    def __len__(self) -> int:
+        kept = len(self.base) if self.keep is None else int(np.count_nonzero(self.keep))
+        return kept + (0 if self.fresh is None else len(self.fresh))
+
+    def patched(self, minutes: frozenset[int], new: Runs) -> Block:
         """The block with all runs of some minutes replaced."""
-        keep = ~np.isin(self.rows.expected // MINUTE_US, np.array(list(minutes), np.int64))
-        return Block(
-            np.concatenate([self.ids[keep], new.ids]),
-            concat([self.rows.take(keep), new.rows]),
-            np.concatenate([self.end[keep], new.end]),
-            np.concatenate([self.flow_run[keep], new.flow_run]),
-            np.concatenate([self.parent[keep], new.parent]),
-            (*compress(self.names, keep.tolist()), *new.names),
-            np.concatenate([self.tags[keep], new.tags]),
+        keep = self.base.outside(minutes)
+        if self.keep is not None:
+            keep &= self.keep
+        fresh = new if self.fresh is None else joined(self.fresh.take(self.fresh.outside(minutes)), new)
+        if len(fresh) * _FRESH_PART > len(self.base):
+            return Block(joined(self.base.take(keep), fresh))
+        return Block(self.base, keep, fresh)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """Runs as they were read: columns of equal length, and numbers for flow runs and tags that hold here alone."""
+
+    records: Packed
+    ids: Ids
+    rows: Rows
+    end: Ints
+    parent: npt.NDArray[np.bool_]
+    names: tuple[str | None, ...]
+    flow_runs: Sequence[bytes]
+    flow_run: npt.NDArray[np.int32]
+    tag_sets: Sequence[bytes]
+    tags: npt.NDArray[np.int32]
+
+    def numbered(self, known: Dictionaries) -> Runs:
+        """The same by a reader's numbers."""
+        return Runs(
+            self.ids,
+            self.rows,
+            self.end,
+            known.flow_runs.numbers(self.flow_runs)[self.flow_run],
+            self.parent,
+            self.names,
+            known.tags(self.tag_sets)[self.tags],
         )
 
 
-def block_of(ids: bytes, records: Packed, known: Dictionaries) -> Block:
-    """Decode records; `ids` are theirs, 16 bytes each."""
+def decode(reply: Sequence[Any]) -> Decoded:
+    """Decode what a script of this module gives; for any thread, since it knows no reader."""
+    records = Packed(reply[1], unpack_sizes(reply[2]))
     columns = records.fixed_columns()
     names, tags = records.names_and_tags()
-    in_flow = (columns["flags"] & 4).astype(bool)
-    flow_runs = known.flow_runs.numbers(columns["flow_run"].tolist())
-    return Block(
-        np.frombuffer(ids, "S16"),
+    # Without a flow run the id is zero, which is number 0 of every reader.
+    flow_runs: Numbers[bytes] = Numbers()
+    tag_sets: Numbers[bytes] = Numbers()
+    flow_run = flow_runs.numbers(columns["flow_run"].tolist())
+    return Decoded(
+        records,
+        np.frombuffer(reply[0], "S16"),
         rows_of_columns(columns, np.zeros(len(records), np.bool_)),
         columns["end"].astype(np.int64),
-        np.where(in_flow, flow_runs, np.int32(0)),
         (columns["flags"] & 1).astype(bool),
         tuple(names),
-        known.tags(tags),
+        flow_runs.values,
+        flow_run,
+        *(tag_sets.values, tag_sets.numbers(tags)),
     )

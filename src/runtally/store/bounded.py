@@ -52,10 +52,13 @@ class Bounded(Generic[K, V]):
         if old is not None:
             self.weight -= old[1]
 
-    def trim(self) -> bool:
-        """Forget the least recently used until the limit holds; whether there was something to forget."""
+    def trim(self, besides: int = 0) -> bool:
+        """Forget the least recently used until the limit holds; whether there was something to forget.
+
+        `besides` is what others hold within the same limit.
+        """
         before = len(self._items)
-        while self.weight > self._limit and self._items:
+        while self.weight + besides > self._limit and self._items:
             _, (_, weight) = self._items.popitem(last=False)
             self.weight -= weight
         return len(self._items) < before

@@ -55,6 +55,9 @@ class Link:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 return await self._call(commands)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         except (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError, BusyLoadingError) as error:
             await self.close()
             if isinstance(error, AuthenticationError):

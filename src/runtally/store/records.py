@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..core.changes import TASK_RUN
+from ..core.changes import FLOW_RUN, TASK_RUN
 from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort
 from ..core.groups import CHILD, IN_FLOW, NO_STATE, OTHER, PARENT, State
 from ..core.levels import MINUTE_US, NONE
@@ -205,6 +205,25 @@ def decode_entity(record: bytes, states: int) -> Stored:
     return Stored(frozen, attribute_version, (state_version[0], state_version[1]), own)
 
 
+_FLOW_RUN_TYPES: Final[dict[str, Any]] = {
+    "state": tuple[str, str, int] | None,
+    "tags": tuple[str, ...] | None,
+    "created_by": tuple[str | None, str | None] | None,
+}
+_flow_runs = msgspec.msgpack.Decoder(
+    list[tuple[tuple[*(_FLOW_RUN_TYPES.get(name, Any) for name in FLOW_RUN.fields)], Any, Any, Any]]  # type: ignore[misc]
+).decode
+
+
+def decode_flow_runs(records: Sequence[bytes]) -> list[tuple[Any, ...]]:
+    """The values of many flow runs at once, without their versions."""
+    return [entity[0] for entity in _flow_runs(b"".join([_array_head(len(records)), *records]))]
+
+
+def _array_head(size: int) -> bytes:
+    return b"\xdd" + size.to_bytes(4, "big")
+
+
 def encode_state(state: State) -> bytes:
     """An entry of the shard's dictionary of states."""
     return _pack(state)
@@ -274,8 +293,7 @@ class Packed:
         """Names, and tags as they are packed, from the tails."""
         joined = self._joined
         spans = zip((self._begins + WIDTH).tolist(), self._ends.tolist(), strict=True)
-        head = b"\xdd" + len(self).to_bytes(4, "big")
-        tails = _tails(b"".join([head, *[joined[begin:end] for begin, end in spans]]))
+        tails = _tails(b"".join([_array_head(len(self)), *[joined[begin:end] for begin, end in spans]]))
         return [tail.name for tail in tails], [bytes(tail.tags) for tail in tails]
 
 

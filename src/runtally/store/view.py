@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,7 +22,8 @@ from ..core.rows import Rows
 from ..core.scopes import ALL, COHORT, Scope
 from ..errors import NotReadyError
 from . import ledger as ledgers
-from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, Dictionaries, block_of
+from .block_copies import Asked, BlockCopies
+from .blocks import decode as decode_block
 from .bounded import Bounded
 from .cohort_book import ALL_FIELD
 from .flow_runs import FlowRuns
@@ -39,7 +39,6 @@ from .records import (
     flow_run_of,
     rows_of,
     state_in_tail,
-    unpack_sizes,
 )
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
@@ -95,7 +94,7 @@ class Reply:
     pairs: list[bytes]
 
 
-Copy = Stored | RawMinute | Reply | Block | Cohort
+Copy = Stored | RawMinute | Reply | Cohort
 
 
 class View:
@@ -105,7 +104,7 @@ class View:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
-        self._asked: list[Place] = []
+        self._places_read: list[Place] = []
         self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
@@ -117,12 +116,10 @@ class View:
         self._stale = True
         self._forgotten = 0
         self.days: set[int] = set()
-        self._held: Sequence[Block] | None = None
-        self._moved: dict[int, set[int]] = {}
-        self._patches: dict[int, tuple[int, ...]] = {}
-        self.dictionaries = Dictionaries()
-        self.flow_runs = FlowRuns()
-        self.follows_flow_runs = False
+        self._budget_bytes = budget_bytes
+        self._asked: dict[int, Asked] = {}
+        self.blocks = BlockCopies(self._keys, budget_bytes, self._name_others)
+        self.flow_runs = FlowRuns(self._keys)
 
     @property
     def ledger(self) -> Ledger:
@@ -156,7 +153,7 @@ class View:
 
     def holds(self, place: Place) -> bool:
         """Whether a copy is here, and as new as the view."""
-        return self._copies.get(place) is not None and not (place.level == BLOCK and place.bucket in self._moved)
+        return self._copies.get(place) is not None
 
     def cells(self, place: Place) -> Stored | None:
         """The cells of a place, None when they are not here."""
@@ -185,23 +182,6 @@ class View:
         assert found is None or isinstance(found, RawMinute)
         return found
 
-    def block(self, bucket: int) -> Block | None:
-        """The raw runs of a block, None when they are not here."""
-        found = self._copies.get(Place(BLOCK, bucket))
-        assert found is None or isinstance(found, Block)
-        return found
-
-    def blocks(self) -> Sequence[Block]:
-        """All blocks that are here and as new as the view, in the order of time; the same object until they change."""
-        if self._held is None:
-            found = [
-                (place.bucket, copy)
-                for place, copy in self._copies.items()
-                if isinstance(copy, Block) and place.bucket not in self._moved
-            ]
-            self._held = tuple(block for _, block in sorted(found, key=itemgetter(0)))
-        return self._held
-
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
         """The commands of a refresh; their replies, read in one MULTI, go to `take`.
 
@@ -217,14 +197,16 @@ class View:
             known = len(self._states) - len(States())
             commands += [("LRANGE", keys.states, known, -1), ("LRANGE", keys.cohorts, len(self.cohorts), -1), touched]
             commands.append(("ZRANGE", keys.touched_ids, f"({since}", "+inf", "BYSCORE"))
-        if self.follows_flow_runs:
-            commands.append(self.flow_runs.read(keys, self._follow_since()))
-        self._asked = [*dict.fromkeys([*wanted, *self._hot])]
-        for place in self._asked:
+        if self.flow_runs.known:
+            commands.append(self.flow_runs.read_changed())
+        self._asked = {}
+        self._places_read = [*dict.fromkeys([*wanted, *self._hot])]
+        for place in self._places_read:
             if place.level == RAW:
                 commands.append(("HGETALL", keys.raw(place.bucket)))
             elif place.level == BLOCK:
-                commands.append(self._read_block(place.bucket))
+                asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
+                commands.append(asked.command)
             elif place.level == FLOW_RUN:
                 commands.append(("HGET", keys.flow_runs(place.field), place.field))
             elif place.kind is COHORT:
@@ -257,15 +239,18 @@ class View:
             for flow_run in replies[4]:
                 self._discard(Place(FLOW_RUN, 0, ALL, flow_run))
             rest = replies[5:]
-        if self.follows_flow_runs:
-            self.flow_runs.take(rest[0], found.seq)
+        if self.flow_runs.known:
+            if found.floor > self.flow_runs.seq:
+                self.flow_runs = FlowRuns(self._keys)
+            else:
+                self.flow_runs.take(rest[0], found.seq)
             rest = rest[1:]
         self._hot = {place: left - 1 for place, left in self._hot.items() if left > 1}
-        for place, reply in zip(self._asked, rest, strict=True):
+        for place, reply in zip(self._places_read, rest, strict=True):
             if place.level == RAW:
                 self._copies.put(place, Reply(reply))
             elif place.level == BLOCK:
-                self._copies.put(place, self._block(place.bucket, reply))
+                self.blocks.put(self._asked[place.bucket], decode_block(reply))
             elif place.level == FLOW_RUN:
                 self._copies.put(place, _cohort(reply))
             else:
@@ -274,11 +259,11 @@ class View:
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
-        if self._copies.trim():
-            self._held = None
+        self._copies.trim()
 
-    def _follow_since(self) -> int:
-        return -1 if self._stale else self.flow_runs.seq
+    def trim_blocks(self) -> None:
+        """Keep blocks within what cells leave of the budget: while no scan gathers them."""
+        self.blocks.trim(self._copies.weight)
 
     def _forget(self) -> None:
         self._forgotten += 1
@@ -287,10 +272,8 @@ class View:
         self._places.clear()
         self._dropped = None
         self.cohorts = []
-        self._held = None
-        self._moved.clear()
-        self.dictionaries = Dictionaries()
-        self.flow_runs = FlowRuns()
+        self.blocks = BlockCopies(self._keys, self._budget_bytes, self._name_others)
+        self.flow_runs = FlowRuns(self._keys)
         self._states = States()
         self._extra = {}
         self._type_codes = self._states.type_codes
@@ -300,7 +283,7 @@ class View:
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
             self._discard(Place(RAW, minute))
-            self._move(minute)
+            self.blocks.touch((minute,))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
@@ -328,46 +311,6 @@ class View:
         codes[: len(self._states)] = self._states.type_codes
         codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
         self._type_codes = codes
-
-    def _move(self, minute: int) -> None:
-        """Note that a block is behind by a minute; the one without minutes is dropped."""
-        bucket = NONE if minute == NONE else minute // MINUTES
-        self._held = None
-        if bucket == NONE:
-            self._copies.discard(Place(BLOCK, NONE))
-        elif Place(BLOCK, bucket) in self._copies:
-            self._moved.setdefault(bucket, set()).add(minute)
-
-    def _read_block(self, bucket: int) -> Command:
-        raw = self._keys.raw(NONE)
-        if bucket == NONE:
-            return ("EVAL", READ_NONE, 1, raw)
-        moved = tuple(self._moved.get(bucket, ())) if Place(BLOCK, bucket) in self._copies else ()
-        self._patches[bucket] = moved
-        spans = [edge for minute in moved for edge in (minute, minute)]
-        return (
-            "EVAL",
-            READ_MINUTES,
-            1,
-            raw[: -len("none")],
-            *(spans or (bucket * MINUTES, (bucket + 1) * MINUTES - 1)),
-        )
-
-    def _block(self, bucket: int, reply: list[bytes]) -> Block:
-        self._held = None
-        records = Packed(reply[1], unpack_sizes(reply[2]))
-        block = block_of(reply[0], records, self.dictionaries)
-        self._name_others(block.rows, records)
-        patched = self._patches.pop(bucket, ())
-        old = self.block(bucket) if patched else None
-        if old is None:
-            self._moved.pop(bucket, None)
-            return block
-        # What was touched between the question and this state is still behind.
-        self._moved[bucket] -= set(patched)
-        if not self._moved[bucket]:
-            del self._moved[bucket]
-        return old.patched(patched, block)
 
     def _raw_minute(self, reply: list[bytes]) -> RawMinute:
         ids, records = tuple(reply[::2]), tuple(reply[1::2])
@@ -402,8 +345,6 @@ def _cohort(record: bytes | None) -> Cohort:
 
 
 def _weigh(copy: Copy) -> int:
-    if isinstance(copy, Block):
-        return _OVERHEAD + 300 * len(copy)
     if isinstance(copy, RawMinute):
         return _OVERHEAD + 400 * len(copy.ids)
     if isinstance(copy, Reply):

@@ -1,0 +1,311 @@
+"""Answers by a scan of raw runs: gather the blocks, then ask them in a thread.
+
+What is missing is read and decoded beside refreshes and off the event loop, by several connections at once, so that
+neither Redis nor this process waits for the other and everybody else is answered meanwhile. What has changed since is
+patched within a refresh, so that an answer is made from one state of every shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.bins import Bins
+from ..core.cells import CELL, Kinds
+from ..core.combine import Entry, Tally
+from ..core.groups import State
+from ..core.levels import COARSEST, LEVELS, NONE
+from ..core.plan import days_between
+from ..core.predicate import Node, atoms
+from ..errors import BusyError, TooLargeError
+from ..settings import Settings
+from ..store.blocks import BLOCK_LEVEL, Block
+from ..store.blocks import decode as decode_block
+from ..store.flow_runs import decode as decode_flow_runs
+from ..store.link import Link
+from ..store.view import BLOCK, Place, View
+from .cells import state_map
+from .columns import Columns, Shelf
+from .joined import Joined, Table, Tables
+from .masks import Mask
+from .scan import Dictionaries, Split, selected, split
+from .service import Stand
+from .shards import Shards, Wanted
+
+_T = TypeVar("_T")
+_MAX_ROUNDS: Final = 60
+_LINKS: Final = 3
+"""Connections that read at once: one is served, one's answer comes in, one's is decoded."""
+_BLOCKS_A_READ: Final = 4
+_PATCHES: Final = 8
+"""So many blocks of a shard are patched within a refresh; more are read beside it."""
+_BUSY: Final = 64
+_BLOCKS_A_DAY: Final = COARSEST.width_us // LEVELS[BLOCK_LEVEL].width_us
+
+Read = Callable[[Link], Awaitable[None]]
+Blocks = Callable[[View], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What a scan of one shard needs; nothing in it changes any more."""
+
+    wanted: list[Block]
+    held: Sequence[Block]
+    shelf: Shelf
+    table: Table | None
+    dictionaries: Dictionaries
+    type_codes: npt.NDArray[np.uint8]
+    size: int
+
+    def selected(self, tree: Split) -> Iterator[tuple[Columns, Mask]]:
+        """The runs, and which of them the tree selects."""
+        flow_runs = self.table.selected(tree.flow_run) if self.table and tree.flow_run else None
+        for part in self.shelf.parts(self.wanted, self.held):
+            yield part[0], selected(part, tree.task_run, flow_runs, self.dictionaries)
+
+
+class _Derived:
+    """What is derived from one view and kept."""
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.tables = Tables()
+
+
+class Scanning:
+    """Scans over the shards; `join` gives the catalog of now, `stand` names the state of an answer."""
+
+    def __init__(
+        self, settings: Settings, shards: Shards, join: Callable[[], Joined], stand: Callable[[int, str], Stand]
+    ) -> None:
+        self._settings = settings
+        self._shards = shards
+        self._join = join
+        self._stand = stand
+        self._scans = asyncio.Semaphore(settings.max_scans)
+        self._derived: defaultdict[str, _Derived] = defaultdict(_Derived)
+        self._reading = asyncio.Lock()
+        self._links: list[Link] = []
+        self._gathering = 0
+
+    async def history(self, tree: Node, bins: Bins, now_us: int) -> tuple[list[list[Entry]], Stand]:
+        """The entries of every bin. Raises `TooLargeError`, `BusyError`, and what a refresh raises."""
+        days = range(0) if bins.count == 0 else days_between(bins.start, bins.end)
+        snapshots, stand = await self._snapshots(tree, lambda view: _blocks(view, days, bins), now_us)
+        return await self._in_turn(_history_of, snapshots, split(tree), bins, now_us), stand
+
+    async def count(self, tree: Node, now_us: int) -> tuple[int, Stand]:
+        """How many runs the tree selects, with and without expected time. Raises as `history` does."""
+        snapshots, stand = await self._snapshots(tree, lambda view: [*_blocks(view, None, None), NONE], now_us)
+        return await self._in_turn(_count_of, snapshots, split(tree)), stand
+
+    async def _snapshots(self, tree: Node, blocks: Blocks, now_us: int) -> tuple[list[_Snapshot], Stand]:
+        """Everything that a scan of those blocks needs, of one state of every shard."""
+        parts = split(tree)
+        patches: Wanted = {}
+        busy: set[int] = set()
+        async with self._gathered():
+            for number in range(_MAX_ROUNDS):
+                async with self._shards.turn:
+                    await self._shards.refresh(patches)
+                    if number == 0:
+                        await self._check_size(tree, blocks)
+                    reads = self._reads(parts, blocks)
+                    patches = {} if reads else self._patches(blocks, busy)
+                    if not reads and not patches:
+                        found = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
+                        return found, self._stand(now_us, f"scan; raw_runs={sum(s.size for s in found)}")
+                if reads:
+                    await self._read(parts, blocks)
+        raise BusyError("the runs of this range change faster than they can be read")
+
+    @asynccontextmanager
+    async def _gathered(self) -> AsyncIterator[None]:
+        """Nothing that is gathered is given up for lack of memory before it was used."""
+        self._gathering += 1
+        try:
+            yield
+        finally:
+            self._gathering -= 1
+            if not self._gathering:
+                self._shards.trim_blocks()
+
+    def _patches(self, blocks: Blocks, busy: set[int]) -> Wanted:
+        """The blocks that are behind, by view. What was written again since it was read is read in every further round,
+        of all shards since they write to the same minutes: else a busy range is seldom all there."""
+        behind = {minute for view in self._shards.views for bucket in blocks(view) for minute in _behind(view, bucket)}
+        if behind and len(behind) <= _BUSY:
+            busy |= behind
+            for view in self._shards.views:
+                view.blocks.touch(busy)
+        wanted = {
+            at: [Place(BLOCK, bucket) for bucket in blocks(view) if _behind(view, bucket)]
+            for at, view in enumerate(self._shards.views)
+        }
+        return {at: places for at, places in wanted.items() if places}
+
+    def _reads(self, parts: Split, blocks: Blocks) -> list[Read]:
+        """What has to be read beside refreshes: blocks that are not here, or too many that are behind."""
+        reads: list[Read] = []
+        for view in self._shards.views:
+            if parts.flow_run is not None and not view.flow_runs.known:
+                reads.append(self._flow_runs_read(view))
+            wanted = blocks(view)
+            behind = [bucket for bucket in wanted if _behind(view, bucket)]
+            absent = [bucket for bucket in wanted if view.blocks.behind(bucket) is None] + behind[_PATCHES:]
+            reads += [
+                self._blocks_read(view, absent[at : at + _BLOCKS_A_READ])
+                for at in range(0, len(absent), _BLOCKS_A_READ)
+            ]
+        return reads
+
+    async def _read(self, parts: Split, blocks: Blocks) -> None:
+        """Read all of that, once for all scans that want it."""
+        async with self._reading:
+            reads = iter(self._reads(parts, blocks))
+
+            async def work(link: Link) -> None:
+                for read in reads:
+                    await read(link)
+
+            while len(self._links) < _LINKS:
+                self._links.append(self._shards.link_besides())
+            workers = [asyncio.create_task(work(link)) for link in self._links]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def _blocks_read(self, view: View, buckets: Sequence[int]) -> Read:
+        async def read(link: Link) -> None:
+            copies = view.blocks
+            asked = [copies.ask(bucket) for bucket in buckets]
+            try:
+                replies = await link.call([one.command for one in asked])
+                found = await asyncio.to_thread(lambda: [decode_block(reply) for reply in replies])
+                async with self._shards.turn:
+                    for one, block in zip(asked, found, strict=True):
+                        copies.put(one, block)
+            finally:
+                for one in asked:
+                    copies.withdraw(one)
+
+        return read
+
+    def _flow_runs_read(self, view: View) -> Read:
+        async def read(link: Link) -> None:
+            flow_runs, seq = view.flow_runs, view.ledger.seq
+            (reply,) = await link.call([flow_runs.read_all()])
+            found = await asyncio.to_thread(decode_flow_runs, reply)
+            async with self._shards.turn:
+                flow_runs.start(found, seq)
+
+        return read
+
+    async def _check_size(self, tree: Node, blocks: Blocks) -> None:
+        """Refuse a scan over the budget before anything is read for it; the caller has the turn."""
+        days = {at: _unknown_days(view, blocks(view)) for at, view in enumerate(self._shards.views)}
+        places = {at: [Place(COARSEST.number, day) for day in found] for at, found in days.items()}
+        for _ in range(_MAX_ROUNDS):
+            lacking = {
+                at: [place for place in found if not self._shards.views[at].holds(place)]
+                for at, found in places.items()
+            }
+            if not any(lacking.values()):
+                break
+            await self._shards.refresh(lacking)
+        rows = sum(_runs_in(self._shards.views[at], place) for at, found in places.items() for place in found)
+        rows += sum(len(block) for view in self._shards.views for block in _here(view, blocks(view)))
+        if rows > self._settings.max_scan_rows:
+            columns = ", ".join(dict.fromkeys(atom.column for atom in atoms(tree)))
+            raise TooLargeError(
+                f"The filters on {columns} need a scan of about {rows:,} runs, more than the "
+                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
+                "leave those filters out."
+            )
+
+    def _snapshot(self, view: View, parts: Split, buckets: list[int]) -> _Snapshot:
+        wanted = _here(view, buckets)
+        derived, known = self._derived[view.shard], view.blocks.dictionaries
+        table = None
+        if parts.flow_run is not None:
+            table = derived.tables.update(known.flow_runs, view.flow_runs, self._join())
+        dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
+        size = sum(map(len, wanted))
+        return _Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
+
+    async def _in_turn(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Run a scan in a thread, a few at a time; the rest wait, for so long."""
+        try:
+            async with asyncio.timeout(self._settings.scan_wait / 1e6):
+                await self._scans.acquire()
+        except TimeoutError:
+            raise BusyError("too many scans of raw runs at once; try again", retry_after_s=2) from None
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        finally:
+            self._scans.release()
+
+
+def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int) -> list[list[Entry]]:
+    numbering: dict[State, int] = {}
+    for snapshot in snapshots:
+        for state in snapshot.dictionaries.states.values():
+            numbering.setdefault(state, len(numbering))
+    tally = Tally(bins, now_us, list(numbering))
+    for snapshot in snapshots:
+        mapped = state_map(snapshot.dictionaries.states, numbering)
+        for columns, mask in snapshot.selected(tree):
+            rows = columns.rows.take(np.flatnonzero(mask))
+            tally.add_rows(rows, Kinds(rows.group, snapshot.type_codes), mapped)
+    return tally.entries()
+
+
+def _count_of(snapshots: list[_Snapshot], tree: Split) -> int:
+    return sum(int(mask.sum()) for snapshot in snapshots for _, mask in snapshot.selected(tree))
+
+
+def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:
+    """The blocks of a view that can hold runs of the bins; all of them without bins."""
+    width = LEVELS[BLOCK_LEVEL].width_us
+    found = [
+        day * _BLOCKS_A_DAY + part
+        for day in sorted(view.days)
+        if days is None or day in days
+        for part in range(_BLOCKS_A_DAY)
+    ]
+    if bins is None:
+        return found
+    reached = range(bins.start // width, -(-bins.end // width))
+    return [bucket for bucket in found if bucket in reached]
+
+
+def _here(view: View, buckets: list[int]) -> list[Block]:
+    return [block for bucket in buckets if (block := view.blocks.get(bucket)) is not None]
+
+
+def _behind(view: View, bucket: int) -> set[int]:
+    return view.blocks.behind(bucket) or set()
+
+
+def _unknown_days(view: View, buckets: list[int]) -> list[int]:
+    """Days of which a block is not here."""
+    absent = (bucket for bucket in buckets if bucket != NONE and view.blocks.behind(bucket) is None)
+    return sorted({bucket // _BLOCKS_A_DAY for bucket in absent})
+
+
+def _runs_in(view: View, place: Place) -> int:
+    stored = view.cells(place)
+    if stored is None:
+        return 0
+    return sum(int(np.frombuffer(cells, CELL)["n"].sum()) for cells in stored.cells)
