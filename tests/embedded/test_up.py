@@ -21,6 +21,7 @@ from runtally.embedded.datadir import DataDir
 from runtally.embedded.stack import Stack
 from runtally.events.publish import Message, Publisher, checked
 from runtally.settings import Settings
+from runtally.store.keys import FORMAT
 
 _DAY = {"history_start": "-PT24H", "history_end": "now", "history_interval_seconds": 3600}
 
@@ -225,7 +226,7 @@ def test_a_redis_that_follows_another_log_is_refused(start: Callable[..., Up], r
     from redis import Redis
 
     with Redis.from_url(redis_url) as redis:
-        redis.hset("rt:live", mapping={"generation": "1", "format": "1", "partitions": "8"})
+        redis.hset("rt:live", mapping={"generation": "1", "format": str(FORMAT), "partitions": "8"})
     up = start("--redis-url", redis_url)
     assert up.process.wait(30) == 2
     assert "follows another log: name its Kafka with --kafka" in up.words()

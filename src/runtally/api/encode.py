@@ -16,7 +16,9 @@ from .service import HistoryAnswer, Stand
 
 AT: Final = "X-Runtally-At"
 EXACT: Final = "X-Runtally-Exact"
-HEADERS: Final = (AT, EXACT)
+PLAN: Final = "X-Runtally-Plan"
+TIMING: Final = "Server-Timing"
+HEADERS: Final = (AT, EXACT, PLAN, TIMING)
 """The headers of an answer, for browsers that have to be told what they may read."""
 
 
@@ -51,11 +53,14 @@ def _entry(entry: Entry, names: dict[str, str]) -> str:
     )
 
 
-def stand_headers(stand: Stand) -> dict[str, str]:
-    """Of which state of the log an answer is true, the catalog first, and whether it is exact."""
+def stand_headers(stand: Stand, spent_s: float) -> dict[str, str]:
+    """Of which state of the log an answer is true, the catalog first, whether it is exact, how it was found and how
+    long that took."""
     shards = sorted(stand.ledger, key=lambda shard: (shard.isdecimal(), int(shard) if shard.isdecimal() else 0))
     ledger = ",".join(f"{shard}:{stand.ledger[shard]}" for shard in shards)
-    headers = {AT: f"now={text_of(stand.now_us)}; ledger={ledger}"}
+    headers = {AT: f"now={text_of(stand.now_us)}; ledger={ledger}", TIMING: f"total;dur={spent_s * 1000:.1f}"}
+    if stand.plan:
+        headers[PLAN] = stand.plan
     if not stand.exact:
         frozen = "" if stand.frozen_before_us is None else f"; frozen before {text_of(stand.frozen_before_us)}"
         headers[EXACT] = f"false{frozen}"

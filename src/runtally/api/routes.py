@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,15 +45,19 @@ def router(context: Context) -> APIRouter:
 
     async def history(request: Request) -> Response:
         check_api_version(request)
+        began = time.perf_counter()
         body = await validated(request, HistoryBody, context.settings.max_body)
         answer = await context.history.history(history_request(body), context.clock())
-        return Response(encode_history(answer), headers=stand_headers(answer.stand), media_type="application/json")
+        content = encode_history(answer)
+        headers = stand_headers(answer.stand, time.perf_counter() - began)
+        return Response(content, headers=headers, media_type="application/json")
 
     async def count(request: Request) -> Response:
         check_api_version(request)
+        began = time.perf_counter()
         body = await validated(request, CountBody, context.settings.max_body)
         answer = await context.history.count(filters_of(body), context.clock())
-        return json_response(answer.count, headers=stand_headers(answer.stand))
+        return json_response(answer.count, headers=stand_headers(answer.stand, time.perf_counter() - began))
 
     async def health() -> Response:
         return json_response(True)

@@ -30,7 +30,7 @@ from ..core.scopes import Scope
 
 CATALOG: Final = "c"
 _BUCKET_MASK: Final = 0xFFF
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Number of the stored format; another one in Redis is refused by name."""
 
 
