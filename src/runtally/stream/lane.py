@@ -19,7 +19,7 @@ from .log import Log
 
 log = logging.getLogger(__name__)
 
-_QUEUE: Final = 2
+_QUEUE: Final = 4
 _ENOUGH: Final = 4000
 """Records of a batch, from which on no more are joined to it."""
 _FIRST_WAIT_S: Final = 0.1
