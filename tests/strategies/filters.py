@@ -28,6 +28,8 @@ from .pools import (
 
 Body = dict[str, Any]
 Draw = Callable[[random.Random], Any]
+Subs = dict[str, dict[str, tuple[bool, dict[str, Draw]]]]
+"""Per entity and sub-filter: whether it has an operator, and how its attributes are drawn."""
 
 
 def filters() -> st.SearchStrategy[Body]:
@@ -35,10 +37,10 @@ def filters() -> st.SearchStrategy[Body]:
     return SEEDS.map(lambda seed: filters_of(random.Random(seed)))
 
 
-def filters_of(dice: random.Random) -> Body:
-    """What `filters` draws."""
+def filters_of(dice: random.Random, among: Subs | None = None) -> Body:
+    """What `filters` draws; `among` names other sub-filters than all there are."""
     body: Body = {}
-    for entity, subs in _SUBS.items():
+    for entity, subs in (SUBS if among is None else among).items():
         if dice.random() < 0.6:
             continue
         filter_: Body = {}
@@ -54,7 +56,7 @@ def filters_of(dice: random.Random) -> Body:
 
 def sub_filters() -> list[tuple[str, str, str]]:
     """Every (entity, sub-filter, attribute) that `filters` can draw."""
-    return [(entity, sub, name) for entity, subs in _SUBS.items() for sub, (_, names) in subs.items() for name in names]
+    return [(entity, sub, name) for entity, subs in SUBS.items() for sub, (_, names) in subs.items() for name in names]
 
 
 def _sub(dice: random.Random, has_operator: bool, attributes: dict[str, Draw]) -> Body | None:
@@ -66,13 +68,13 @@ def _sub(dice: random.Random, has_operator: bool, attributes: dict[str, Draw]) -
     return sub
 
 
-def _nullable(draw: Draw) -> Draw:
+def nullable(draw: Draw) -> Draw:
     return lambda dice: None if dice.random() < 0.06 else draw(dice)
 
 
 def _list(pool: list[str], of: Callable[[random.Random, str], str] = lambda dice, text: text) -> Draw:
     """A list of up to six, often with repeats, sometimes empty or null."""
-    return _nullable(lambda dice: [of(dice, dice.choice(pool)) for _ in range(dice.choice((0, 1, 2, 2, 3, 4, 6)))])
+    return nullable(lambda dice: [of(dice, dice.choice(pool)) for _ in range(dice.choice((0, 1, 2, 2, 3, 4, 6)))])
 
 
 def _ids(entity: str, pool: list[str]) -> Draw:
@@ -86,15 +88,15 @@ def _text_list_of(pool: list[str]) -> Draw:
 
 
 def _choice(pool: list[Any]) -> Draw:
-    return _nullable(lambda dice: dice.choice(pool))
+    return nullable(lambda dice: dice.choice(pool))
 
 
 def _parts(attributes: dict[str, Draw]) -> Draw:
-    return _nullable(lambda dice: {name: draw(dice) for name, draw in attributes.items() if dice.random() < 0.6})
+    return nullable(lambda dice: {name: draw(dice) for name, draw in attributes.items() if dice.random() < 0.6})
 
 
 _BOOL = _choice([True, True, True, False, False, False, 1, 0, 1.0, "t", "OFF", "yes", "n"])
-_TIME = _nullable(lambda dice: text_of(instant_us(dice), dice))
+_TIME = nullable(lambda dice: text_of(instant_us(dice), dice))
 _TYPES = _list(sorted({kind for kind, _ in STATES}))
 _STATE_NAMES = _text_list_of(sorted({name for _, name in STATES}))
 _LIKE = _choice(LIKES)
@@ -102,8 +104,7 @@ _NAME = (False, {"any_": _text_list_of(NAMES), "like_": _LIKE})
 _TAG_LIST = _text_list_of(TAGS)
 _RANGE = {"before_": _TIME, "after_": _TIME}
 
-# Per entity and sub-filter: whether it has an operator, and its attributes.
-_SUBS: dict[str, dict[str, tuple[bool, dict[str, Draw]]]] = {
+SUBS: Subs = {
     "flows": {
         "id": (False, {"any_": _ids("flow", FLOWS), "not_any_": _ids("flow", FLOWS)}),
         "deployment": (True, {"is_null_": _BOOL}),
