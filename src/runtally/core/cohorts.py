@@ -84,6 +84,11 @@ def other_tags(cohort: Cohort) -> Cohort:
     return (*cohort[:at], UNKNOWN, *cohort[at + 1 :])
 
 
+def is_current(cohort: Cohort) -> bool:
+    """Whether a cohort tells every attribute, or all but tags; others hold no runs once a rebuild is over."""
+    return cohort == NO_FLOW_RUN or all(cohort[at] is not UNKNOWN for name, at in _AT.items() if name != "tags")
+
+
 class Cohorts:
     """One shard's dictionary of cohorts: `known[number]`, and for each number the flow and deployment scopes' ids."""
 

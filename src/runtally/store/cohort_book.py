@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, other_tags
+from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, is_current, other_tags
 from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
 
@@ -24,6 +24,7 @@ class CohortBook:
         self._cohorts = Cohorts()
         self._child: list[bool] = []
         self._closed = False
+        self._current = 0
         self._scopes: dict[Scope, list[int]] = {kind: [] for kind in SCOPES}
         self._of_field: dict[tuple[Scope, bytes], int] = {}
         self.fields: list[tuple[Scope, bytes]] = []
@@ -42,13 +43,18 @@ class CohortBook:
             return number
         # Once there are other tags no set gets a number of its own any more, whatever the cap is set to by then:
         # runs are subtracted from the cohort that they were added to.
-        if (self._closed or len(self._cohorts) >= self._max) and cohort != NO_FLOW_RUN:
+        if (self._closed or self._current >= self._max) and cohort != NO_FLOW_RUN:
             cohort = other_tags(cohort)
             number = self._cohorts.number(cohort)
             if number is not None:
                 return number
         self.fresh.append(cohort)
         return self._append(cohort)
+
+    def cohort(self, field: bytes) -> Cohort | None:
+        """The cohort that a field of the hashes of cohorts names, None for one that is not in the dictionary."""
+        known = self._cohorts.known
+        return known[int(field)] if field.isdigit() and int(field) < len(known) else None
 
     def committed(self) -> None:
         """Note that what was fresh is in Redis now."""
@@ -62,20 +68,24 @@ class CohortBook:
         """By kind and cohort number, the scope number, −1 for none."""
         return self._as_arrays()[1]
 
-    def _append(self, cohort: Cohort) -> int:
-        number = self._cohorts.append(cohort)
-        self._arrays = None
-        self._closed |= UNKNOWN in cohort
-        self._child.append(attribute(cohort, "child") is True)
-        for kind, numbers in self._scopes.items():
-            field = _field(kind, cohort, number)
-            numbers.append(-1 if field is None else self._scope(kind, field))
-        return number
-
-    def _scope(self, kind: Scope, field: bytes) -> int:
+    def scope(self, kind: Scope, field: bytes) -> int:
+        """The number of the scope that a field of its hashes names; the next one if it is new."""
         number = self._of_field.setdefault((kind, field), len(self.fields))
         if number == len(self.fields):
             self.fields.append((kind, field))
+        return number
+
+    def _append(self, cohort: Cohort) -> int:
+        number = self._cohorts.append(cohort)
+        self._arrays = None
+        # One that was made before an attribute was declared holds no run after the rebuild.
+        if is_current(cohort):
+            self._current += 1
+            self._closed |= UNKNOWN in cohort
+        self._child.append(attribute(cohort, "child") is True)
+        for kind, numbers in self._scopes.items():
+            field = _field(kind, cohort, number)
+            numbers.append(-1 if field is None else self.scope(kind, field))
         return number
 
     def _as_arrays(self) -> tuple[npt.NDArray[np.bool_], dict[Scope, Ints]]:

@@ -116,6 +116,16 @@ class Fence:
             commands,
         )
 
+    async def step(self, commands: Sequence[Command], cells: str) -> None:
+        """Write what a repair needs, or nothing: as `commit`, but the ledger stays where it is in the log.
+
+        `cells`: what the ledger says of the cells afterwards.
+        """
+        known = self.ledger
+        seq = known.seq + 1
+        floor = max(known.floor, seq - KEEP_TOUCHED)
+        await self._write(replace(known, seq=seq, floor=floor, cells=cells), commands)
+
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it; notes that the log has been read to its noted end.
 

@@ -14,6 +14,7 @@
     <prefix>:{<g>.<shard>}:flow_runs:<b>  hash    flow run id → record, bucketed by id
     <prefix>:{<g>.<shard>}:touched        zset    minute → seq of its last change
     <prefix>:{<g>.<shard>}:touched_ids    zset    id of a flow run, flow or deployment → seq of its last change
+    <prefix>:{<g>.<shard>}:rebuild        hash    a rebuild that was asked for, and how far it is; gone when it is over
     <prefix>:{<g>.c}:flows                hash    flow id → record
     <prefix>:{<g>.c}:deployments          hash    deployment id → record
 
@@ -42,44 +43,47 @@ def live_key(prefix: str) -> bytes:
 class Keys:
     """The keys of one shard of one generation."""
 
-    __slots__ = ("_root", "cohorts", "days", "deployments", "flows", "ledger", "states", "touched", "touched_ids")
+    __slots__ = (
+        *("cohorts", "days", "deployments", "flows", "ledger", "rebuild", "root", "states", "touched", "touched_ids"),
+    )
 
     def __init__(self, prefix: str, generation: str, shard: str) -> None:
         root = f"{prefix}:{{{generation}.{shard}}}:".encode()
-        self._root = root
+        self.root = root
         self.ledger = root + b"ledger"
         self.states = root + b"states"
         self.cohorts = root + b"cohorts"
         self.days = root + b"days"
         self.touched = root + b"touched"
         self.touched_ids = root + b"touched_ids"
+        self.rebuild = root + b"rebuild"
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 
     def cells(self, kind: Scope, level: int, bucket: int) -> bytes:
         """Hash of one bucket's cells for one kind of scope."""
         name = b"none" if bucket == NONE else b"%d" % bucket
-        return b"%scells:%s%d:%s" % (self._root, kind.letter.encode(), level, name)
+        return b"%scells:%s%d:%s" % (self.root, kind.letter.encode(), level, name)
 
     def raw(self, minute: int) -> bytes:
         """Hash of the records of one minute."""
-        return self._root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
+        return self.root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
 
     def members(self, flow_run: bytes) -> bytes:
         """Index hash of one flow run's task runs."""
-        return self._root + b"members:" + flow_run
+        return self.root + b"members:" + flow_run
 
     def single(self, task_run: bytes) -> bytes:
         """Index hash that holds a task run without a flow run."""
-        return self._root + b"single:%d" % _id_bucket(task_run)
+        return self.root + b"single:%d" % _id_bucket(task_run)
 
     def flow_runs(self, flow_run: bytes) -> bytes:
         """Hash that holds a flow run's record."""
-        return self._root + b"flow_runs:%d" % _id_bucket(flow_run)
+        return self.root + b"flow_runs:%d" % _id_bucket(flow_run)
 
     def all_flow_runs(self) -> list[bytes]:
         """All hashes that may hold flow run records."""
-        return [self._root + b"flow_runs:%d" % bucket for bucket in range(_BUCKET_MASK + 1)]
+        return [self.root + b"flow_runs:%d" % bucket for bucket in range(_BUCKET_MASK + 1)]
 
 
 def _id_bucket(identity: bytes) -> int:

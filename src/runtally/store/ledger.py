@@ -14,6 +14,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from ..core.cohorts import NAMES
+from ..core.scopes import SCOPES
 from ..errors import FencedError, LedgerTroubleError, UnfitServerError
 from ..settings import Settings
 from .keys import CATALOG, FORMAT, Keys, live_key
@@ -52,7 +54,8 @@ class Ledger:
     `next` is the offset to apply next · `seq` counts writes · `epoch` is new after each seek or repair ·
     `watermark` µs, the newest record timestamp applied · `horizon` µs, the oldest instant whose raw runs are
     complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
-    be passed before an answer is complete (the log's end at the last assignment).
+    be passed before an answer is complete (the log's end at the last assignment) · `cells`, what the cells are of
+    (see `current_cells`).
     """
 
     next: int
@@ -64,6 +67,7 @@ class Ledger:
     caught_up_at: int
     partitions: int
     mark: Mark | None
+    cells: str
 
     @property
     def caught_up(self) -> bool:
@@ -76,9 +80,15 @@ def new_epoch() -> str:
     return secrets.token_hex(8)
 
 
+def current_cells() -> str:
+    """What this version makes cells of: cohort attributes, and levels by scope. Cells of anything else are rebuilt."""
+    scopes = [f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES]
+    return f"{' '.join(sorted(NAMES))}; {' '.join(scopes)}"
+
+
 def fresh(log: LogEnds) -> Ledger:
     """The ledger of a shard that has none: start at the first kept record."""
-    return Ledger(log.first, 1, new_epoch(), 0, 0, 0, log.end, log.partitions, None)
+    return Ledger(log.first, 1, new_epoch(), 0, 0, 0, log.end, log.partitions, None, current_cells())
 
 
 def encode(ledger: Ledger) -> list[bytes | str | int]:
@@ -88,6 +98,7 @@ def encode(ledger: Ledger) -> list[bytes | str | int]:
         *("next", ledger.next, "seq", ledger.seq, "epoch", ledger.epoch),
         *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
         *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
+        *("cells", ledger.cells),
     ]
 
 
@@ -107,6 +118,7 @@ def decode(reply: list[bytes]) -> Ledger | None:
         caught_up_at=int(fields[b"caught_up_at"]),
         partitions=int(fields[b"partitions"]),
         mark=Mark(*map(int, mark.split(b","))) if mark else None,
+        cells=fields.get(b"cells", b"").decode(),
     )
 
 

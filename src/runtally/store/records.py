@@ -191,6 +191,16 @@ def fixed_columns(records: Sequence[bytes]) -> npt.NDArray[np.void]:
     return np.frombuffer(b"".join([record[:WIDTH] for record in records]), _COLUMNS)
 
 
+def columns_of(joined: bytes) -> npt.NDArray[np.void]:
+    """Fixed-width parts that follow each other, as such an array."""
+    return np.frombuffer(joined, _COLUMNS)
+
+
+def has_flow_run(columns: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Which of such an array belong to a flow run."""
+    return (columns["flags"] & _HAS_FLOW_RUN).astype(bool)
+
+
 def encode_entity(stored: Stored) -> bytes:
     """The record of a flow run, flow or deployment."""
     return _pack((stored.values, stored.attribute_version, stored.state_version, stored.own))
