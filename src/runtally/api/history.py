@@ -15,12 +15,10 @@ from .cells import Cells, plan_of, scanned
 from .joined import Joined
 from .scanning import Scanning
 from .service import CountAnswer, HistoryAnswer, Stand
-from .shards import Shards
+from .shards import SUMS_PART, Shards
 
 _MAX_ROUNDS = 60
 _LITTLE = 16
-_SUMS_PART = 4
-"""The share of the cache's memory that sums of cells may take besides."""
 
 
 class History:
@@ -30,7 +28,7 @@ class History:
         self._settings = settings
         self._shards = Shards(settings)
         self._joined: Joined | None = None
-        self._cells = Cells(settings.api_cache // _SUMS_PART)
+        self._cells = Cells(settings.api_cache // SUMS_PART)
         self._scanning = Scanning(settings, self._shards, self._join, self._stand)
 
     async def start(self) -> None:

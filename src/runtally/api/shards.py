@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
+SUMS_PART = 4
+"""The share of the cache's memory that sums over the shards may take: a fourth; copies of shards take the rest."""
 
 Wanted = Mapping[int, Sequence[Place]]
 """By a view's position, what to read."""
@@ -116,7 +118,7 @@ class Shards:
             if self._live is None:
                 raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
             prefix, generation = self._settings.redis_prefix, self._live.generation
-            budget = self._settings.api_cache // self._live.partitions
+            budget = (self._settings.api_cache - self._settings.api_cache // SUMS_PART) // self._live.partitions
             self.views = [View(prefix, generation, str(p), budget) for p in range(self._live.partitions)]
             self._catalog = CatalogCopy(prefix, generation)
         return self._link

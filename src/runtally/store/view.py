@@ -44,7 +44,7 @@ from .records import (
 _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
 _HOT_REFRESHES: Final = 8
-"""For so many refreshes a place that changed is read along."""
+"""For so many refreshes after it was asked for, a place that changed is read along."""
 _MAX_HOT: Final = 200
 
 
@@ -157,13 +157,13 @@ class View:
 
     def cells(self, place: Place) -> Stored | None:
         """The cells of a place, None when they are not here."""
-        found = self._copies.get(place)
+        found = self._use(place)
         assert found is None or isinstance(found, Stored)
         return found
 
     def cohort(self, flow_run: bytes) -> Cohort | None:
         """The cohort of a flow run's task runs, None when it is not here."""
-        found = self._copies.get(Place(FLOW_RUN, 0, ALL, flow_run))
+        found = self._use(Place(FLOW_RUN, 0, ALL, flow_run))
         assert found is None or isinstance(found, tuple)
         return found
 
@@ -175,7 +175,7 @@ class View:
     def raw(self, minute: int) -> RawMinute | None:
         """The raw runs of a minute, None when they are not here."""
         place = Place(RAW, minute)
-        found = self._copies.get(place)
+        found = self._use(place)
         if isinstance(found, Reply):
             found = self._raw_minute(found.pairs)
             self._copies.put(place, found)
@@ -245,7 +245,6 @@ class View:
             else:
                 self.flow_runs.take(rest[0], found.seq)
             rest = rest[1:]
-        self._hot = {place: left - 1 for place, left in self._hot.items() if left > 1}
         for place, reply in zip(self._places_read, rest, strict=True):
             if place.level == RAW:
                 self._copies.put(place, Reply(reply))
@@ -256,6 +255,7 @@ class View:
             else:
                 self._places.setdefault((place.level, place.bucket), set()).add(place)
                 self._copies.put(place, _stored(place, reply))
+        self._cool()
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -298,6 +298,20 @@ class View:
             self._copies.discard(place)
             if place in self._hot or len(self._hot) < _MAX_HOT:
                 self._hot[place] = _HOT_REFRESHES
+
+    def _cool(self) -> None:
+        """Stop reading along what nobody asked for in the last refreshes."""
+        for place in [place for place, left in self._hot.items() if left == 0]:
+            del self._hot[place]
+            self._copies.discard(place)
+        for place in self._hot:
+            self._hot[place] -= 1
+
+    def _use(self, place: Place) -> Copy | None:
+        """A copy that somebody asks for."""
+        if place in self._hot:
+            self._hot[place] = _HOT_REFRESHES
+        return self._copies.get(place)
 
     def _extend(self, states: Iterable[State]) -> None:
         self._states.extend(states)
