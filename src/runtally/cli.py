@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, cli_events, cli_history, cli_up
+from . import __version__, cli_events, cli_history, cli_repair, cli_up
 from .embedded.upfile import load_settings
 from .errors import RuntallyError, SystemError_, UserError
 
@@ -37,6 +37,7 @@ app.add_typer(topics_app, name="topics")
 app.command("up")(cli_up.up)
 app.command("history")(cli_history.history)
 app.command("publish")(cli_events.publish)
+app.command("verify")(cli_repair.verify)
 app.command("id")(cli_events.show_id)
 app.add_typer(cli_events.schema_app, name="schema")
 

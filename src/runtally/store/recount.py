@@ -23,7 +23,7 @@ from ..core.fold import fold
 from ..core.groups import States
 from ..core.levels import COARSEST, DAY_US, LEVELS, MINUTE_US, NONE
 from ..core.rows import Ints, concat
-from ..core.scopes import SCOPES, Scope
+from ..core.scopes import ALL, SCOPES, Scope
 from .blocks import BLOCK_LEVEL, MINUTES
 from .cohort_book import CohortBook
 from .keys import Keys
@@ -169,7 +169,8 @@ class Recount:
 
     def stored_sums(self, level: int, book: CohortBook) -> tuple[Sums, list[Entry]]:
         """The stored cells of one level as columns, and the values that are none."""
-        parts, broken = [], []
+        parts = [_as_sums(Stored(ALL, level, (), (), ()), book)]
+        broken: list[Entry] = []
         for stored in self.stored:
             if stored.level == level:
                 whole, others = stored.whole()

@@ -1,0 +1,84 @@
+"""`runtally verify` and `runtally rebuild`: whether the cells are right, and making them anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .embedded.upfile import load_settings
+from .errors import SystemError_
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from .ops.verify import Verified
+
+_SHOWN = 50
+
+RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides RUNTALLY_REDIS_URL.")]
+
+
+def verify(
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Look at so many days of shards, chosen at random. Default: at all.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Hold every cell against what the raw runs make of it, while workers go on.
+
+    Exit code 0: all are the same. 1: some are not, and which. 2: it could not be found out.
+
+        runtally verify
+
+        runtally verify --sample 3 --json
+    """
+    settings = load_settings({"redis_url": redis_url})
+    from .ops.verify import verify as check
+
+    try:
+        with _progress() as bar:
+            task = bar.add_task("days of shards", total=None)
+            found = asyncio.run(
+                check(settings, sample, lambda done, total: bar.update(task, completed=done, total=total))
+            )
+    except SystemError_ as error:
+        typer.echo(f"runtally: {error}", err=True)
+        raise typer.Exit(2) from None
+    if as_json:
+        typer.echo(found.as_json())
+    else:
+        _show(found)
+    raise typer.Exit(0 if found.same else 1)
+
+
+def _show(found: Verified) -> None:
+    for one in found.named[:_SHOWN]:
+        typer.echo(
+            f"shard {one.shard} · {one.scope} · {one.level} from {one.bucket} · {one.group or 'value'}: {one.problem}"
+        )
+    if found.wrong > _SHOWN:
+        typer.echo(f"… and {found.wrong - min(_SHOWN, len(found.named)):,} more")
+    looked_at = f"{found.cells:,} cells of {found.runs:,} runs in {found.days:,} days of shards, {found.seconds:.1f} s"
+    if found.same:
+        typer.echo(f"all the same: {looked_at}")
+    else:
+        typer.echo(
+            f"{found.wrong:,} cells are wrong: {looked_at}. `runtally rebuild` makes them anew from the raw runs"
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal's error output, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        yield bar
