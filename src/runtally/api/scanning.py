@@ -225,7 +225,9 @@ class Scanning:
                 break
             await self._shards.refresh(lacking)
         rows = sum(_runs_in(self._shards.views[at], place) for at, found in places.items() for place in found)
-        rows += sum(len(block) for view in self._shards.views for block in _here(view, blocks(view)))
+        for at, view in enumerate(self._shards.views):
+            known = [bucket for bucket in blocks(view) if bucket // _BLOCKS_A_DAY not in days[at]]
+            rows += sum(map(len, _here(view, known)))
         if rows > self._settings.max_scan_rows:
             columns = ", ".join(dict.fromkeys(atom.column for atom in atoms(tree)))
             raise TooLargeError(
