@@ -1,4 +1,4 @@
-"""`runtally verify` and `runtally rebuild`: whether the cells are right, and making them anew."""
+"""`runtally verify`: whether the cells are right."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _show(found: Verified) -> None:
         typer.echo(f"all the same: {looked_at}")
     else:
         typer.echo(
-            f"{found.wrong:,} cells are wrong: {looked_at}. `runtally rebuild` makes them anew from the raw runs"
+            f"{found.wrong:,} cells are wrong: {looked_at}. with another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
         )
 
 
