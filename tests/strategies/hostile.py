@@ -36,8 +36,7 @@ from .pools import (
     TASK_RUNS,
     TOTALS_S,
     WORDS,
-    dice_exactly,
-    dice_up_to,
+    seeds_up_to,
     spelled,
     text_of,
 )
@@ -69,41 +68,33 @@ class Stage:
         return dice.choice(self.anchors) + dice.choice((-1, 0, 0, 1))
 
 
-@dataclass(frozen=True, slots=True)
 class Play:
-    """An example: events in the order of arrival, and (history body, `now` in µs) to ask at any time between them."""
+    """An example: `events` in the order of arrival, and `questions` (history body, `now` in µs) to ask between them.
 
-    events: list[Event]
-    questions: list[tuple[Body, int]]
+    Made of seeds, by which a failing one is shown: of the stage, and of each event and question.
+    """
+
+    def __init__(self, stage_seed: int, event_seeds: list[int], question_seeds: list[int]) -> None:
+        self._seeds = (stage_seed, event_seeds, question_seeds)
+        stage = _stage(random.Random(stage_seed))
+        self.events = [_event(random.Random(seed), stage, number) for number, seed in enumerate(event_seeds)]
+        self.questions: list[tuple[Body, int]] = []
+        for seed in question_seeds:
+            self.questions.append(_question(random.Random(seed), stage, self.questions))
+
+    def __repr__(self) -> str:
+        return "Play({}, {}, {})".format(*self._seeds)
 
 
 def plays(events: int, questions: int) -> st.SearchStrategy[Play]:
-    """Up to so many events, exactly so many questions."""
-    return st.builds(_play, SEEDS, dice_up_to(events), dice_exactly(questions))
-
-
-def play_of(seed: int, events: int, questions: int) -> Play:
-    """One play by a seed, for tests that draw the rest otherwise."""
-    dice = random.Random(seed)
-    return _play(
-        seed,
-        [random.Random(dice.getrandbits(32)) for _ in range(events)],
-        [random.Random(dice.getrandbits(32)) for _ in range(questions)],
-    )
+    """Up to so many events and questions."""
+    return st.builds(Play, SEEDS, seeds_up_to(events), seeds_up_to(questions))
 
 
 def run_of(run: str) -> str | None:
     """The flow run that one of RUNS belongs to; every fifth has none."""
     number = RUNS.index(run)
     return None if number % 5 == 4 else FLOW_RUNS[number % len(FLOW_RUNS)]
-
-
-def _play(seed: int, events: list[random.Random], questions: list[random.Random]) -> Play:
-    stage = _stage(random.Random(seed))
-    asked: list[tuple[Body, int]] = []
-    for dice in questions:
-        asked.append(_question(dice, stage, asked))
-    return Play([_event(dice, stage, number) for number, dice in enumerate(events)], asked)
 
 
 def _stage(dice: random.Random) -> Stage:

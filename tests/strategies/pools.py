@@ -65,7 +65,17 @@ SEEDS = st.integers(0, 2**24 - 1)
 
 
 def dice_up_to(most: int) -> st.SearchStrategy[list[random.Random]]:
-    """Up to `most` dice, each the source of one thing; shrinks by leaving dice out, since low seeds stand for none.
+    """Up to `most` dice, each the source of one thing; shrinks by leaving dice out."""
+    return seeds_up_to(most).map(_dice)
+
+
+def dice_exactly(count: int) -> st.SearchStrategy[list[random.Random]]:
+    """So many dice, as different as those of `dice_up_to`."""
+    return st.builds(_thrown, SEEDS, st.lists(SEEDS, min_size=count, max_size=count, unique=True)).map(_dice)
+
+
+def seeds_up_to(most: int) -> st.SearchStrategy[list[int]]:
+    """Up to `most` seeds, each the source of one thing; shrinks by leaving seeds out, since low ones stand for none.
 
     A list of varying length would be short nearly always. Hypothesis builds most of its examples by copying parts of
     earlier ones; that repeated seeds are left out, and mixed with one of the list's own, keeps examples from being the
@@ -75,13 +85,12 @@ def dice_up_to(most: int) -> st.SearchStrategy[list[random.Random]]:
     return st.builds(_thrown, SEEDS, seeds.map(lambda found: [seed for seed in dict.fromkeys(found) if seed >= 256]))
 
 
-def dice_exactly(count: int) -> st.SearchStrategy[list[random.Random]]:
-    """So many dice, as different as those of `dice_up_to`."""
-    return st.builds(_thrown, SEEDS, st.lists(SEEDS, min_size=count, max_size=count, unique=True))
+def _thrown(base: int, seeds: list[int]) -> list[int]:
+    return [base << 24 | seed for seed in seeds]
 
 
-def _thrown(base: int, seeds: list[int]) -> list[random.Random]:
-    return [random.Random(base << 24 | seed) for seed in seeds]
+def _dice(seeds: list[int]) -> list[random.Random]:
+    return [random.Random(seed) for seed in seeds]
 
 
 def instant_us(dice: random.Random) -> int:
