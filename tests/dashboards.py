@@ -87,7 +87,7 @@ def _vue(start_ms: int, end_ms: int, chosen: Chosen) -> Iterator[Sent]:
             around["flow_runs"]["tags"] = {"any_": [*chosen.tags]}
         if chosen.hide_subflows:
             around["flow_runs"]["parent_task_run_id"] = {"is_null_": True}
-    yield _history("vue", start_ms, end_ms, (end_ms - start_ms) / 1000 / _BINS, {**around, "task_runs": started})
+    yield _history("vue", start_ms, end_ms, (end_ms - start_ms) / _BINS / 1000, {**around, "task_runs": started})
     for name, types in _COUNTED.items():
         own = {"subflow_runs": {"exists_": False}, "state": {"type": {"any_": types}}}
         yield Sent(f"vue count {name}", COUNT, {**around, "task_runs": {**started, **own}})
