@@ -68,7 +68,7 @@ def _show(found: Verified) -> None:
         typer.echo(f"all the same: {looked_at}")
     else:
         typer.echo(
-            f"{found.wrong:,} cells are wrong: {looked_at}. with another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
+            f"{found.wrong:,} cells are wrong: {looked_at}. With another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
         )
 
 
