@@ -29,6 +29,8 @@ Starter = Callable[..., Child]
 
 
 hypothesis.settings.register_profile("runtally", deadline=None)
+# For `tests.mutations`, which only asks whether an example fails.
+hypothesis.settings.register_profile("unshrunk", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("runtally")
 
 LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"

@@ -25,6 +25,7 @@ from .pools import (
     BASE_US,
     DAY_US,
     DEPLOYMENTS,
+    FAR_US,
     FLOW_RUNS,
     FLOWS,
     LEVELS_US,
@@ -63,7 +64,10 @@ class Stage:
 
     def near(self, dice: random.Random) -> int:
         """An instant where something is decided, or rarely any other."""
-        if dice.random() < 0.1:
+        chance = dice.random()
+        if chance < 0.02:
+            return dice.choice(FAR_US)
+        if chance < 0.1:
             return BASE_US + dice.randrange(2 * DAY_US)
         return dice.choice(self.anchors) + dice.choice((-1, 0, 0, 1))
 
