@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from runtally.api import create_app
-from runtally.api.service import CountAnswer, HistoryAnswer, Stand
+from runtally.api.service import CountAnswer, Explanation, HistoryAnswer, Stand, Way, Work
 from runtally.core.combine import Entry
 from runtally.core.request import Filters, HistoryRequest
 from runtally.settings import load
@@ -48,6 +48,13 @@ class Service:
         self.filters.append(filters)
         self._fail()
         return CountAnswer(7, self._stand(now_us))
+
+    async def explain(self, request: HistoryRequest, now_us: int) -> Explanation:
+        self.requests.append(request)
+        self._fail()
+        ways = [Way("all", 1, 2, 0, taken=True)]
+        bins = request.resolve(now_us)
+        return Explanation(bins, False, [], Work(1, 0, 0), Work(1, 0, 0), ways, [], self._stand(now_us))
 
     def _stand(self, now_us: int) -> Stand:
         frozen = None if self.exact else NOW_US - 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from runtally.api.encode import HEADERS
 from runtally.api.errors import ROWS
 from runtally.core.filters import FILTERS
 
@@ -51,9 +52,12 @@ async def test_paths_are_shown_once_with_every_status(client):
         "/api/task_runs/history",
         "/api/version",
         "/runtally/api/events",
+        "/runtally/api/task_runs/history/explain",
         "/runtally/api/version",
     ]
-    assert set(paths["/api/task_runs/history"]["post"]["responses"]) == {"200", "400", "413", "422", "503"}
+    for path in ("/api/task_runs/history", "/runtally/api/task_runs/history/explain"):
+        assert set(paths[path]["post"]["responses"]) == {"200", "400", "413", "422", "503"}
+        assert set(paths[path]["post"]["responses"]["200"]["headers"]) == set(HEADERS)
 
 
 async def test_the_page_needs_no_other_host(client):

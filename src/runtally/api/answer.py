@@ -45,6 +45,11 @@ class Question:
     bins: Bins | None
     now: int
 
+    def cuts(self) -> list[int]:
+        """The instants at which answers differ."""
+        at_bounds = bounds(self.selection)
+        return at_bounds if self.bins is None else [*self.bins.edges().tolist(), self.now, *at_bounds]
+
 
 @dataclass(slots=True)
 class Part:
@@ -57,14 +62,17 @@ class Part:
 @dataclass(slots=True)
 class Attempt:
     """What came of it: `missing`, per view (by position), what to read; when that is empty `entries` per bin, or the
-    `count`. `parts`: by (scope kind, level) how much of what was used; raw minutes count once a shard. `again`: runs
-    were met whose state or cohort is in no dictionary (past the cap), so it has to begin anew."""
+    `count`. `cover`: the places it began with; `parts`: by (scope kind, level) how much of what was used;
+    `raw_minutes`: minutes of which raw runs were, each once a shard. `again`: runs were met whose state or cohort is
+    in no dictionary (past the cap), so it has to begin anew."""
 
+    resolved: Resolved
     entries: list[list[Entry]] = field(default_factory=list)
     count: int = 0
     missing: Missing = field(default_factory=lambda: defaultdict(list))
+    cover: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     parts: dict[tuple[str, str], Part] = field(default_factory=dict)
-    raw_minutes: int = 0
+    raw_minutes: list[int] = field(default_factory=list)
     raw_rows: int = 0
     again: bool = False
 
@@ -89,7 +97,7 @@ class _Attempt:
         self._resolved = resolved
         self._held = held
         self._states = held.numbering.states
-        self._result = Attempt()
+        self._result = Attempt(resolved)
         bins = question.bins or Bins(0, 1, 0)
         # States 0 and 1 of any numbering are none and other.
         self._shown = np.arange(-2, len(self._states) - 2).clip(-1)
@@ -105,7 +113,7 @@ class _Attempt:
 
     def _add_cells(self) -> None:
         views, missing = self._held.views, self._result.missing
-        places = self._cover()
+        places = self._result.cover = self._cover()
         while len(places):
             split = self._add(self._held.sums.of(views, self._resolved, places, missing))
             self._add_minutes(split[level_of(split) == 0])
@@ -115,7 +123,7 @@ class _Attempt:
     def _cover(self) -> Ints:
         bins, selection = self._question.bins, self._question.selection
         days = set().union(*(view.days for view in self._held.views))
-        cuts = bounds(selection)
+        cuts = self._question.cuts()
         if bins is None:
             chosen = cover(days, cuts, None)
             chosen[0] = np.append(chosen[0], NONE)
@@ -123,7 +131,7 @@ class _Attempt:
             return np.empty(0, np.int64)
         else:
             within = expected_range(selection, bins.start, bins.end)
-            chosen = cover(days, [*bins.edges().tolist(), self._question.now, *cuts], within)
+            chosen = cover(days, cuts, within)
         return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)])
 
     def _add(self, sums: Sums) -> Ints:
@@ -189,7 +197,7 @@ class _Attempt:
                 rows += [] if part is None else [part]
         if rows:
             self._add_rows(concat([part for part, _ in rows]), np.concatenate([code for _, code in rows]))
-        self._result.raw_minutes += len(split)
+        self._result.raw_minutes += minute_of_place(split // len(views)).tolist()
 
     def _rows(self, view: View, raw: RawMinute, position: int) -> tuple[Rows, Ints] | None:
         """A minute's rows with our groups, and their codes; None if something has to be read for that."""

@@ -45,17 +45,14 @@ class Cells:
                 return found
         raise AssertionError("a resolved selection knows every cohort that was met")
 
+    @property
+    def cohorts(self) -> int:
+        """How many cohorts were met."""
+        return len(self._numbering.cohorts)
+
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""
         self._sums.trim()
-
-
-def plan_of(found: Attempt) -> str:
-    """How an answer was found, in a line."""
-    used = [f"{kind}/{level}: {part.cells} cells" for (kind, level), part in found.parts.items()]
-    if found.raw_minutes:
-        used.append(f"raw: {found.raw_minutes} minutes, {found.raw_rows} runs")
-    return "; ".join(used) or "nothing to read"
 
 
 def state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:

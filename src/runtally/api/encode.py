@@ -7,12 +7,12 @@ most six digits of it.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from ..core.combine import Entry
 from ..core.request import SECOND_US
 from ..core.time import text_of
-from .service import HistoryAnswer, Stand
+from .service import Explanation, HistoryAnswer, Stand, Work
 
 AT: Final = "X-Runtally-At"
 EXACT: Final = "X-Runtally-Exact"
@@ -53,12 +53,55 @@ def _entry(entry: Entry, names: dict[str, str]) -> str:
     )
 
 
+def explanation_json(found: Explanation) -> dict[str, Any]:
+    """The body of an explanation."""
+    bins = found.bins
+    return {
+        "plan": found.stand.plan,
+        "answered_by": "scan" if found.scan else "cells",
+        "bins": {
+            "start": text_of(bins.start),
+            "end": text_of(bins.end),
+            "count": bins.count,
+            "seconds": bins.width / SECOND_US,
+        },
+        "parts": [
+            {"scope": share.scope, "level": share.level, "buckets": share.buckets, "cells": share.cells}
+            for share in found.shares
+        ],
+        "estimated": _work(found.estimated),
+        "real": _work(found.real),
+        "ways": [
+            {
+                "way": way.name,
+                "taken": way.taken,
+                "buckets": way.buckets,
+                "values": way.values,
+                "raw_rows": way.rows,
+            }
+            for way in found.ways
+        ],
+        "because": [
+            {"about": reason.about, "raw_minutes": reason.minutes, "why": reason.why, "instead": reason.instead}
+            for reason in found.reasons
+        ],
+    }
+
+
+def _work(work: Work) -> dict[str, int]:
+    return {"buckets": work.buckets, "raw_minutes": work.minutes, "raw_rows": work.rows}
+
+
 def stand_headers(stand: Stand, spent_s: float) -> dict[str, str]:
     """Of which state of the log an answer is true, the catalog first, whether it is exact, how it was found and how
     long that took."""
     shards = sorted(stand.ledger, key=lambda shard: (shard.isdecimal(), int(shard) if shard.isdecimal() else 0))
     ledger = ",".join(f"{shard}:{stand.ledger[shard]}" for shard in shards)
-    headers = {AT: f"now={text_of(stand.now_us)}; ledger={ledger}", TIMING: f"total;dur={spent_s * 1000:.1f}"}
+    steps = {**stand.spent_s, "total": spent_s}
+    headers = {
+        AT: f"now={text_of(stand.now_us)}; ledger={ledger}",
+        TIMING: ", ".join(f"{name};dur={step_s * 1000:.1f}" for name, step_s in steps.items()),
+    }
     if stand.plan:
         headers[PLAN] = stand.plan
     if not stand.exact:

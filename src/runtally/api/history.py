@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..core.predicate import compile_filters
 from ..core.request import Filters, HistoryRequest
@@ -11,10 +13,11 @@ from ..errors import BusyError, NotReadyError, ServerLostError
 from ..settings import Settings
 from ..store.view import Place
 from .answer import Attempt, Question
-from .cells import Cells, plan_of, scanned
+from .cells import Cells, scanned
+from .explain import explain_cells, explain_scan, line_of_cells, raw_filters
 from .joined import Joined
 from .scanning import Scanning
-from .service import CountAnswer, HistoryAnswer, Stand
+from .service import CountAnswer, Explanation, HistoryAnswer, Stand
 from .shards import SUMS_PART, Shards
 
 _MAX_ROUNDS = 60
@@ -58,7 +61,8 @@ class History:
         if not scanned(selection):
             found, stand = await self._from_cells(Question(selection, bins, now_us))
             return HistoryAnswer(bins, found.entries, stand)
-        entries, stand = await self._scanning.history(tree, bins, now_us)
+        because = raw_filters(request.filters, selection)
+        entries, stand = await self._scanning.history(tree, because, bins, now_us)
         return HistoryAnswer(bins, entries, stand)
 
     async def count(self, filters: Filters, now_us: int) -> CountAnswer:
@@ -68,13 +72,28 @@ class History:
         if not scanned(selection):
             found, stand = await self._from_cells(Question(selection, None, now_us))
             return CountAnswer(found.count, stand)
-        return CountAnswer(*await self._scanning.count(tree, now_us))
+        return CountAnswer(*await self._scanning.count(tree, raw_filters(filters, selection), now_us))
+
+    async def explain(self, request: HistoryRequest, now_us: int) -> Explanation:
+        """Find the answer, and say how; of a scan all is read, but not asked."""
+        bins, filters = request.resolve(now_us), request.filters
+        tree = compile_filters(filters)
+        question = Question(selection_of(tree), bins, now_us)
+        estimated = await self._scanning.size(bins)
+        if scanned(question.selection):
+            because = raw_filters(filters, question.selection)
+            real, stand = await self._scanning.gathered(tree, because, bins, now_us)
+            return explain_scan(question, filters, estimated, real, stand)
+        found, stand = await self._from_cells(question)
+        shards = len(self._shards.views)
+        return explain_cells(question, filters, found, shards, self._cells.cohorts, estimated, stand)
 
     async def _from_cells(self, question: Question) -> tuple[Attempt, Stand]:
         missing: Mapping[int, Sequence[Place]] = {}
         # What was written again while something else was being read is read in every further round, and so is what is
         # little at once; of all shards, since they write to the same minutes: else a busy range is seldom all there.
         read: set[Place] = set()
+        read_s = plan_s = 0.0
         busy: set[Place] = set()
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
@@ -82,12 +101,17 @@ class History:
                 busy |= lacking if len(lacking) <= _LITTLE else lacking & read
                 read |= lacking
                 views = self._shards.views
+                began = time.perf_counter()
                 await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in range(len(views))})
+                was_read = time.perf_counter()
                 found = self._cells.answer(question, self._shards.views, self._join())
+                read_s += was_read - began
+                plan_s += time.perf_counter() - was_read
                 if not found.missing:
                     self._shards.trim()
                     self._cells.trim()
-                    return found, self._stand(question.now, plan_of(found))
+                    stand = self._stand(question.now, line_of_cells(found))
+                    return found, replace(stand, spent_s={"read": read_s, "plan": plan_s})
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")
 

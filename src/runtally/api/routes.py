@@ -16,11 +16,11 @@ from ..errors import NotReadyError
 from ..events.intake import MAX_BODY_BYTES
 from ..settings import Settings
 from .body import read_body, validated
-from .encode import encode_history, stand_headers
+from .encode import encode_history, explanation_json, stand_headers
 from .errors import json_response
 from .events import Intake
 from .models import CountBody, HistoryBody, filters_of, history_request
-from .schema import COUNT, EVENTS, HEALTH, HISTORY, OUR_VERSION, READY, VERSION
+from .schema import COUNT, EVENTS, EXPLAIN, HEALTH, HISTORY, OUR_VERSION, READY, VERSION
 from .service import HistoryService
 from .versions import API_VERSION, check_api_version
 
@@ -51,6 +51,13 @@ def router(context: Context) -> APIRouter:
         content = encode_history(answer)
         headers = stand_headers(answer.stand, time.perf_counter() - began)
         return Response(content, headers=headers, media_type="application/json")
+
+    async def explain(request: Request) -> Response:
+        check_api_version(request)
+        began = time.perf_counter()
+        body = await validated(request, HistoryBody, context.settings.max_body)
+        found = await context.history.explain(history_request(body), context.clock())
+        return json_response(explanation_json(found), headers=stand_headers(found.stand, time.perf_counter() - began))
 
     async def count(request: Request) -> Response:
         check_api_version(request)
@@ -93,6 +100,7 @@ def router(context: Context) -> APIRouter:
     add("/api/health", health, "GET", HEALTH)
     add("/api/ready", ready, "GET", READY)
     add("/api/version", api_version, "GET", VERSION)
+    add("/runtally/api/task_runs/history/explain", explain, "POST", EXPLAIN)
     add("/runtally/api/version", our_version, "GET", OUR_VERSION)
     add("/runtally/api/events", events, "POST", EVENTS)
     return routes

@@ -8,10 +8,11 @@ patched within a refresh, so that an answer is made from one state of every shar
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -21,18 +22,19 @@ from ..core.bins import Bins
 from ..core.cells import CELL, Kinds
 from ..core.combine import Entry, Tally
 from ..core.groups import State
-from ..core.levels import COARSEST, LEVELS, NONE
+from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
 from ..core.plan import days_between
-from ..core.predicate import Node, atoms
+from ..core.predicate import Node
 from ..errors import BusyError, TooLargeError
 from ..settings import Settings
-from ..store.blocks import BLOCK_LEVEL, Block
+from ..store.blocks import BLOCK_LEVEL, MINUTES, Block
 from ..store.blocks import decode as decode_block
 from ..store.flow_runs import decode as decode_flow_runs
 from ..store.link import Link
 from ..store.view import BLOCK, Place, View
 from .cells import state_map
 from .columns import Columns, Shelf
+from .explain import Size, line_of_scan
 from .joined import Joined, Table, Tables
 from .masks import Mask
 from .scan import Dictionaries, Split, selected, split
@@ -51,6 +53,8 @@ _BLOCKS_A_DAY: Final = COARSEST.width_us // LEVELS[BLOCK_LEVEL].width_us
 
 Read = Callable[[Link], Awaitable[None]]
 Blocks = Callable[[View], list[int]]
+Because = Sequence[str]
+"""The filters for which a scan is needed, as they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +100,32 @@ class Scanning:
         self._links: list[Link] = []
         self._gathering = 0
 
-    async def history(self, tree: Node, bins: Bins, now_us: int) -> tuple[list[list[Entry]], Stand]:
+    async def history(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[list[list[Entry]], Stand]:
         """The entries of every bin. Raises `TooLargeError`, `BusyError`, and what a refresh raises."""
-        days = range(0) if bins.count == 0 else days_between(bins.start, bins.end)
-        snapshots, stand = await self._snapshots(tree, lambda view: _blocks(view, days, bins), now_us)
-        return await self._in_turn(_history_of, snapshots, split(tree), bins, now_us), stand
+        snapshots, stand = await self._snapshots(tree, because, _blocks_of(bins), now_us)
+        return await self._in_turn(stand, _history_of, snapshots, split(tree), bins, now_us)
 
-    async def count(self, tree: Node, now_us: int) -> tuple[int, Stand]:
+    async def count(self, tree: Node, because: Because, now_us: int) -> tuple[int, Stand]:
         """How many runs the tree selects, with and without expected time. Raises as `history` does."""
-        snapshots, stand = await self._snapshots(tree, lambda view: [*_blocks(view, None, None), NONE], now_us)
-        return await self._in_turn(_count_of, snapshots, split(tree)), stand
+        snapshots, stand = await self._snapshots(tree, because, _every_block, now_us)
+        return await self._in_turn(stand, _count_of, snapshots, split(tree))
 
-    async def _snapshots(self, tree: Node, blocks: Blocks, now_us: int) -> tuple[list[_Snapshot], Stand]:
+    async def size(self, bins: Bins) -> Size:
+        """About how large a scan of the bins is, without reading what it needs. Raises what a refresh raises."""
+        async with self._shards.turn:
+            await self._shards.refresh({})
+            return await self._size(_blocks_of(bins))
+
+    async def gathered(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[Size, Stand]:
+        """How large a scan of the bins is, reading all that it needs. Raises as `history` does."""
+        snapshots, stand = await self._snapshots(tree, because, _blocks_of(bins), now_us)
+        return await asyncio.to_thread(_size_of, snapshots), stand
+
+    async def _snapshots(
+        self, tree: Node, because: Because, blocks: Blocks, now_us: int
+    ) -> tuple[list[_Snapshot], Stand]:
         """Everything that a scan of those blocks needs, of one state of every shard."""
+        began = time.perf_counter()
         parts = split(tree)
         patches: Wanted = {}
         busy: set[int] = set()
@@ -117,12 +134,13 @@ class Scanning:
                 async with self._shards.turn:
                     await self._shards.refresh(patches)
                     if number == 0:
-                        await self._check_size(tree, blocks)
+                        await self._check_size(because, blocks)
                     reads = self._reads(parts, blocks)
                     patches = {} if reads else self._patches(blocks, busy)
                     if not reads and not patches:
                         found = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
-                        return found, self._stand(now_us, f"scan; raw_runs={sum(s.size for s in found)}")
+                        stand = self._stand(now_us, line_of_scan(sum(s.size for s in found), because))
+                        return found, replace(stand, spent_s={"read": time.perf_counter() - began})
                 if reads:
                     await self._read(parts, blocks)
         raise BusyError("the runs of this range change faster than they can be read")
@@ -212,8 +230,19 @@ class Scanning:
 
         return read
 
-    async def _check_size(self, tree: Node, blocks: Blocks) -> None:
+    async def _check_size(self, because: Because, blocks: Blocks) -> None:
         """Refuse a scan over the budget before anything is read for it; the caller has the turn."""
+        rows, _ = await self._size(blocks)
+        if rows > self._settings.max_scan_rows:
+            raise TooLargeError(
+                f"The filters on {', '.join(because)} need a scan of about {rows:,} runs, more than the "
+                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
+                "leave those filters out."
+            )
+
+    async def _size(self, blocks: Blocks) -> Size:
+        """How many runs: of days by their cells where a block is not here, else by the blocks. The caller has the
+        turn."""
         days = {at: _unknown_days(view, blocks(view)) for at, view in enumerate(self._shards.views)}
         places = {at: [Place(COARSEST.number, day) for day in found] for at, found in days.items()}
         for _ in range(_MAX_ROUNDS):
@@ -225,16 +254,12 @@ class Scanning:
                 break
             await self._shards.refresh(lacking)
         rows = sum(_runs_in(self._shards.views[at], place) for at, found in places.items() for place in found)
+        minutes = 0
         for at, view in enumerate(self._shards.views):
             known = [bucket for bucket in blocks(view) if bucket // _BLOCKS_A_DAY not in days[at]]
             rows += sum(map(len, _here(view, known)))
-        if rows > self._settings.max_scan_rows:
-            columns = ", ".join(dict.fromkeys(atom.column for atom in atoms(tree)))
-            raise TooLargeError(
-                f"The filters on {columns} need a scan of about {rows:,} runs, more than the "
-                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
-                "leave those filters out."
-            )
+            minutes += MINUTES * (len(known) + _BLOCKS_A_DAY * len(days[at]))
+        return Size(rows, minutes)
 
     def _snapshot(self, view: View, parts: Split, buckets: list[int]) -> _Snapshot:
         wanted = _here(view, buckets)
@@ -246,15 +271,17 @@ class Scanning:
         size = sum(map(len, wanted))
         return _Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
 
-    async def _in_turn(self, work: Callable[..., _T], *arguments: object) -> _T:
+    async def _in_turn(self, stand: Stand, work: Callable[..., _T], *arguments: object) -> tuple[_T, Stand]:
         """Run a scan in a thread, a few at a time; the rest wait, for so long."""
         try:
             async with asyncio.timeout(self._settings.scan_wait / 1e6):
                 await self._scans.acquire()
         except TimeoutError:
             raise BusyError("too many scans of raw runs at once; try again", retry_after_s=2) from None
+        began = time.perf_counter()
         try:
-            return await asyncio.to_thread(work, *arguments)
+            found = await asyncio.to_thread(work, *arguments)
+            return found, replace(stand, spent_s={**stand.spent_s, "scan": time.perf_counter() - began})
         finally:
             self._scans.release()
 
@@ -275,6 +302,25 @@ def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int
 
 def _count_of(snapshots: list[_Snapshot], tree: Split) -> int:
     return sum(int(mask.sum()) for snapshot in snapshots for _, mask in snapshot.selected(tree))
+
+
+def _size_of(snapshots: list[_Snapshot]) -> Size:
+    minutes = 0
+    for snapshot in snapshots:
+        for block in snapshot.wanted:
+            parts = [block.base.rows.expected if block.keep is None else block.base.rows.expected[block.keep]]
+            parts += [] if block.fresh is None else [block.fresh.rows.expected]
+            minutes += len(np.unique(np.concatenate(parts) // MINUTE_US))
+    return Size(sum(snapshot.size for snapshot in snapshots), minutes)
+
+
+def _blocks_of(bins: Bins) -> Blocks:
+    days = range(0) if bins.count == 0 else days_between(bins.start, bins.end)
+    return lambda view: _blocks(view, days, bins)
+
+
+def _every_block(view: View) -> list[int]:
+    return [*_blocks(view, None, None), NONE]
 
 
 def _blocks(view: View, days: range | None, bins: Bins | None) -> list[int]:

@@ -13,9 +13,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from ..core.levels import LEVELS
+from ..core.scopes import SCOPES
 from ..events.intake import MAX_EVENTS
-from .encode import AT, EXACT
+from .encode import AT, EXACT, PLAN, TIMING
 from .errors import MEANINGS
+from .explain import MAX_LINE, SCAN
 from .models import CountBody, HistoryBody
 from .versions import API_VERSION, VERSION_HEADER
 
@@ -48,6 +51,61 @@ _BIN: Final = {
         "states": {"type": "array", "items": {"$ref": _REF.format(model="StateOfBin")}},
     },
 }
+_NUMBER: Final = {"type": "integer", "minimum": 0}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+_WORK: Final = _object(
+    buckets={**_NUMBER, "description": "Buckets of cells."},
+    raw_minutes={**_NUMBER, "description": "Minutes whose raw runs are read, each once a shard."},
+    raw_rows={**_NUMBER, "description": "Raw runs."},
+)
+_EXPLANATION: Final = _object(
+    plan={"type": "string", "description": "The same in a line, as in the header of an answer."},
+    answered_by={"enum": ["cells", SCAN]},
+    bins=_object(
+        start={"type": "string", "format": "date-time"},
+        end={"type": "string", "format": "date-time"},
+        count=_NUMBER,
+        seconds={"type": "number"},
+    ),
+    parts={
+        "type": "array",
+        "description": "What came from cells, by kind of scope and level.",
+        "items": _object(
+            scope={"enum": [scope.name for scope in SCOPES]},
+            level={"enum": [level.name for level in LEVELS]},
+            buckets=_NUMBER,
+            cells=_NUMBER,
+        ),
+    },
+    estimated={**_WORK, "description": "What could be told beforehand; runs from how many there are on average."},
+    real={**_WORK, "description": "What it took."},
+    ways={
+        "type": "array",
+        "description": "The ways in which it can be answered, the one that was taken first, and about what each costs.",
+        "items": _object(
+            way={"enum": [*(scope.name for scope in SCOPES), SCAN], "description": "Whose cells, or a scan."},
+            taken={"type": "boolean"},
+            buckets=_NUMBER,
+            values={**_NUMBER, "description": "Values of Redis to read at most, when nothing is held here."},
+            raw_rows=_NUMBER,
+        ),
+    },
+    because={
+        "type": "array",
+        "description": "Why raw runs were needed; empty when none were.",
+        "items": _object(
+            about={"type": "string", "description": "The filter as it was written, or what divides minutes."},
+            raw_minutes={"type": ["integer", "null"], "description": "How many minutes; null: all of the range."},
+            why={"type": "string"},
+            instead={"type": "string", "description": "What would avoid it."},
+        ),
+    },
+)
 _REFUSAL: Final = {
     "type": "object",
     "properties": {
@@ -66,6 +124,15 @@ _STAND_HEADERS: Final = {
     EXACT: {
         "description": "Only there, and `false`, where old runs were decided by whole minutes.",
         "schema": {"type": "string"},
+    },
+    PLAN: {
+        "description": "How the answer was found: cells, their scopes and levels, and minutes/runs that were read raw; "
+        "or a scan of raw runs, and the filters for which it was needed.",
+        "schema": {"type": "string", "maxLength": MAX_LINE, "examples": ["cells=412 scopes=all:1h,all:1m raw=3m/57r"]},
+    },
+    TIMING: {
+        "description": "Milliseconds: of reading from Redis, of planning or scanning, in total.",
+        "schema": {"type": "string", "examples": ["read;dur=1.2, plan;dur=0.9, total;dur=2.6"]},
     },
 }
 _VERSION_PARAMETER: Final = {
@@ -109,6 +176,23 @@ HISTORY: Final[dict[str, Any]] = {
         200,
         "The bins, in order.",
         {"type": "array", "items": {"$ref": _REF.format(model="Bin")}},
+        400,
+        413,
+        422,
+        503,
+        headers=_STAND_HEADERS,
+    ),
+    "openapi_extra": _body("TaskRunHistory", required=True),
+    "tags": ["Task runs"],
+}
+EXPLAIN: Final[dict[str, Any]] = {
+    "summary": "How a history is answered",
+    "description": "Finds the answer to the same body as the history's, and tells what it was made from, what that "
+    "took, which other ways there were, and why raw runs were needed.",
+    "responses": _answers(
+        200,
+        "The plan.",
+        {"$ref": _REF.format(model="Explanation")},
         400,
         413,
         422,
@@ -213,6 +297,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         **schemas["$defs"],
         "Bin": _BIN,
         "StateOfBin": _STATE_OF_BIN,
+        "Explanation": _EXPLANATION,
         "Refusal": _REFUSAL,
     }
     return document

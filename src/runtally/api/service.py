@@ -6,7 +6,7 @@ The HTTP layer knows nothing of shards, cells and scans; the service knows nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..core.bins import Bins
@@ -20,7 +20,8 @@ class Stand:
 
     `ledger`: the next offset of each shard by its name (`c` is the catalog), `epochs` likewise. `exact` is
     False where runs that no longer have raw records were decided by whole minutes; `frozen_before_us` is then
-    the instant up to which that is so. `plan` is one line on how the answer was found.
+    the instant up to which that is so. `plan` is one line of ASCII on how the answer was found, `spent_s` the
+    seconds that its steps took.
     """
 
     now_us: int
@@ -29,6 +30,7 @@ class Stand:
     exact: bool = True
     frozen_before_us: int | None = None
     plan: str = ""
+    spent_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,63 @@ class CountAnswer:
     """The number of runs that the filters select, with or without an expected start time."""
 
     count: int
+    stand: Stand
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of an answer came from the cells of one kind of scope at one level."""
+
+    scope: str
+    level: str
+    buckets: int
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer reads: buckets of cells, and runs of raw minutes (a minute counts once a shard)."""
+
+    buckets: int
+    minutes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way in which the question could be answered, by the kind of scope whose cells it reads or `scan`, and about
+    what it costs: `values`, packed cells of one scope and bucket to read from Redis when none is here, and raw runs."""
+
+    name: str
+    buckets: int
+    values: int
+    rows: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why raw runs were needed. `about`: the filter as it was written, or an edge; `minutes`: how many minutes of
+    raw runs that took, None for all; `instead`: what would avoid it."""
+
+    about: str
+    minutes: int | None
+    why: str
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How the answer to a history request is found. `estimated` is what could be told before anything was read for it,
+    `real` what it took; `shares` are in the order in which they were used."""
+
+    bins: Bins
+    scan: bool
+    shares: Sequence[Share]
+    estimated: Work
+    real: Work
+    ways: Sequence[Way]
+    reasons: Sequence[Reason]
     stand: Stand
 
 
@@ -69,3 +128,6 @@ class HistoryService(Protocol):
 
     async def count(self, filters: Filters, now_us: int) -> CountAnswer:
         """Count the runs that the filters select; raises as `history` does."""
+
+    async def explain(self, request: HistoryRequest, now_us: int) -> Explanation:
+        """Find the answer as `history` does, and say how it was found; raises as `history` does."""

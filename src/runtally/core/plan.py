@@ -38,15 +38,22 @@ def cover(days: Iterable[int], cuts: Iterable[int], within: tuple[int, int] | No
         begin = candidates * width
         if within is not None:
             inside = (begin + width > within[0]) & (begin < within[1])
-            candidates, begin = candidates[inside], begin[inside]
-        after_begin = np.searchsorted(sorted_cuts, begin, side="right")
-        divided = after_begin < np.searchsorted(sorted_cuts, begin + width, side="left")
+            candidates = candidates[inside]
         if level is FINEST:
             chosen[0] = candidates
         else:
-            chosen[level.number] = candidates[~divided]
-            candidates = children(candidates[divided], level.number)
+            cut = divided(candidates, level.number, sorted_cuts)
+            chosen[level.number] = candidates[~cut]
+            candidates = children(candidates[cut], level.number)
     return chosen
+
+
+def divided(buckets: Ints, level: int, cuts: Ints) -> npt.NDArray[np.bool_]:
+    """Which buckets have a cut inside; `cuts` are sorted."""
+    begin = buckets * LEVELS[level].width_us
+    after_begin = np.searchsorted(cuts, begin, side="right")
+    cut: npt.NDArray[np.bool_] = after_begin < np.searchsorted(cuts, begin + LEVELS[level].width_us, side="left")
+    return cut
 
 
 def children(buckets: Ints, level: int) -> Ints:
