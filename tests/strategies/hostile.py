@@ -112,7 +112,7 @@ def _stage(dice: random.Random) -> Stage:
         bins = dice.choice((1, 2, 5, 20, 21))
         windows.append((start, start + bins * width + dice.choice((-1, 0, 0, 1, -width // 3)), width_s))
         edges += [start, *(start + dice.randrange(bins + 1) * width for _ in range(2)), windows[-1][1]]
-    moments = [dice.choice([*edges, origin]) + dice.choice((-1, 0, 1, dice.randrange(7200 * SECOND_US))) for _ in "123"]
+    moments = [origin, *(dice.choice(edges) + dice.choice((-1, 0, 1, dice.randrange(7200 * SECOND_US))) for _ in "12")]
     bounds = [dice.choice([*edges, *moments]) + dice.choice((-1, 0, 1, dice.randrange(-3600, 3600) * SECOND_US))
               for _ in "123"]  # fmt: skip
     anchors = [*edges, *moments, *bounds]
