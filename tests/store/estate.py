@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from runtally.store.link import Link
 from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, flow_run_of, rows_of
 from runtally.store.runs import RunsShard
 from runtally.store.view import Place, View
+from tests.reference.history import Reference
 
 FAR = 1 << 61
 """A record timestamp that makes no clock wrong."""
@@ -77,12 +78,27 @@ class Estate:
         self._link = Link(redis)
         self._partition_of = Partitioner(partitions)
         self._offsets = dict.fromkeys([*map(str, range(partitions)), CATALOG], 0)
+        self.told: dict[str, list[dict[str, Any]]] = {name: [] for name in self._offsets}
         self._cells = Cells(1 << 24)
         self.views = [View(settings.redis_prefix, GENERATION, str(p), 1 << 26) for p in range(partitions)]
 
     async def open(self) -> None:
         for shard in [*self.runs, self.catalog]:
             await shard.open(log(partitions=self.partitions))
+
+    async def reopen(self) -> None:
+        """Take over all shards again, as after a doubt: each goes on where its ledger says."""
+        for shard in [*self.runs, self.catalog]:
+            after = self._offsets[shard.name] = await shard.open(log(partitions=self.partitions))
+            del self.told[shard.name][after:]
+
+    def reference_at(self, ledger: Mapping[str, int]) -> Reference:
+        """What is true where the shards' next offsets are these. `told` holds each shard's events by offset."""
+        reference = Reference()
+        for name, after in ledger.items():
+            for event in self.told[name][:after]:
+                reference.apply(event)
+        return reference
 
     async def close(self) -> None:
         for shard in [*self.runs, self.catalog]:
@@ -93,14 +109,15 @@ class Estate:
         """Apply events in their order, a few at a time."""
         for begin in range(0, len(events), batch_size):
             part = events[begin : begin + batch_size]
-            changes = changes_of(part, "runs")
+            told = [(event, change) for event in part for change in changes_of([event], "runs")]
             for partition, shard in enumerate(self.runs):
-                await self._apply(shard, [c for c in changes if self._partition_of(c) == partition])
-            await self._apply(self.catalog, changes_of(part, "catalog"))
+                await self._apply(shard, [one for one in told if self._partition_of(one[1]) == partition])
+            await self._apply(self.catalog, [(event, c) for event in part for c in changes_of([event], "catalog")])
 
-    async def _apply(self, shard: RunsShard | CatalogShard, changes: list[Change]) -> None:
-        if changes:
-            await shard.apply(self.batch(shard.name, changes))
+    async def _apply(self, shard: RunsShard | CatalogShard, told: list[tuple[dict[str, Any], Change]]) -> None:
+        if told:
+            self.told[shard.name] += [event for event, _ in told]
+            await shard.apply(self.batch(shard.name, [change for _, change in told]))
 
     def batch(self, name: str, changes: list[Change]) -> Batch:
         first = self._offsets[name]

@@ -1,0 +1,171 @@
+"""Redis changed under a living API in ways that no event explains: never a stale or a mixed answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+
+from runtally.api.history import History
+from runtally.errors import NotReadyError
+from runtally.settings import Settings
+from runtally.store.keys import CATALOG, Keys
+from runtally.store.ledger import GENERATION
+from tests.conftest import examples
+from tests.store.estate import Estate
+from tests.strategies.hostile import Play, plays
+from tests.strategies.pools import SEEDS
+
+from .living import Body, asked, check_count, check_history, counted, living
+from .test_rollups_answer import from_raw
+
+Event = dict[str, Any]
+PARTITIONS = 2
+SHARDS = [*map(str, range(PARTITIONS)), CATALOG]
+
+
+@pytest.fixture(scope="module")
+def server(valkey: str) -> Settings:
+    return Settings(redis_url=valkey, redis_prefix="attacked")
+
+
+class Attacked:
+    """A worker's shards and a living API over one Redis, and by shard the log that the data there was made from."""
+
+    def __init__(self, redis: Redis, settings: Settings, service: History, play: Play, dice: random.Random) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._service = service
+        self._play = play
+        self._dice = dice
+        self._estate = Estate(redis, settings, PARTITIONS)
+        self._snapshot: dict[bytes, bytes] = {}
+        self._snapshot_told: dict[str, list[Event]] = {}
+
+    async def live(self, steps: int) -> None:
+        """So many things that happen, each followed by questions."""
+        try:
+            await self._estate.open()
+            await self._keep()
+            for _ in range(steps):
+                happens = self._dice.choices(
+                    [
+                        self._apply,
+                        self._keep,
+                        self._roll_back,
+                        self._roll_back_one,
+                        self._flush,
+                        self._replay,
+                        self._open,
+                    ],
+                    [8, 2, 2, 2, 1, 2, 2],
+                )[0]
+                await happens()
+                await self._ask()
+        finally:
+            await self._estate.close()
+
+    async def _apply(self) -> None:
+        if not self._play.events:
+            return
+        await self._estate.apply(self._dice.choices(self._play.events, k=12), self._dice.choice([1, 5, 12]))
+
+    async def _keep(self) -> None:
+        self._snapshot = {key: await self._redis.dump(key) async for key in self._redis.scan_iter(count=1000)}
+        self._snapshot_told = {name: [*events] for name, events in self._estate.told.items()}
+
+    async def _roll_back(self) -> None:
+        """All of Redis is what it once was; the worker finds out, at once or after somebody asked."""
+        await self._redis.flushall()
+        await self._restore(b"", SHARDS)
+
+    async def _roll_back_one(self) -> None:
+        """One shard alone is what it once was, as after a failover of one of a cluster's nodes."""
+        shard = self._dice.choice(SHARDS)
+        root = Keys(self._settings.redis_prefix, GENERATION, shard).ledger.removesuffix(b"ledger")
+        held = [key async for key in self._redis.scan_iter(count=1000) if key.startswith(root)]
+        await self._redis.delete(*held)
+        await self._restore(root, [shard])
+
+    async def _flush(self) -> None:
+        """Nothing is left, and other data comes."""
+        await self._redis.flushall()
+        if self._dice.random() < 0.5:
+            await self._ask()
+        await self._estate.reopen()
+        if self._dice.random() < 0.7:
+            await self._apply()
+
+    async def _replay(self) -> None:
+        """The same events in another order: the same answers from dictionaries with other numbers."""
+        events = [event for told in self._estate.told.values() for event in told]
+        self._dice.shuffle(events)
+        await self._redis.flushall()
+        await self._estate.reopen()
+        await self._estate.apply(events, self._dice.choice([3, 1000]))
+
+    async def _open(self) -> None:
+        """Another worker takes over: a new epoch of the same data."""
+        await self._estate.reopen()
+
+    async def _restore(self, root: bytes, shards: Sequence[str]) -> None:
+        for key, value in self._snapshot.items():
+            if key.startswith(root):
+                await self._redis.restore(key, 0, value, replace=True)
+        for shard in shards:
+            self._estate.told[shard] = [*self._snapshot_told[shard]]
+        if self._dice.random() < 0.5:
+            await self._ask()
+        await self._estate.reopen()
+
+    async def _ask(self) -> None:
+        """Some questions, all of them of one state; an answer is the reference's, or says that it cannot be made yet."""
+        for body, now in self._dice.sample(self._play.questions, min(5, len(self._play.questions))):
+            for form in (body, from_raw(body)):
+                if form is not None:
+                    await self._ask_one(form, now)
+
+    async def _ask_one(self, body: Body, now: int) -> None:
+        ledgers = await self._ledgers()
+        try:
+            answer = await asked(self._service, body, now)
+            count = await counted(self._service, body, now)
+        except NotReadyError:
+            assert None in ledgers.values()
+            return
+        assert answer.stand.ledger == count.stand.ledger == ledgers
+        reference = self._estate.reference_at(answer.stand.ledger)
+        check_history(answer, reference, body, now)
+        check_count(count, reference, body)
+
+    async def _ledgers(self) -> dict[str, int | None]:
+        found = {}
+        for shard in SHARDS:
+            next_ = await self._redis.hget(Keys(self._settings.redis_prefix, GENERATION, shard).ledger, "next")
+            found[shard] = None if next_ is None else int(next_)
+        return found
+
+
+async def attack(settings: Settings, play: Play, seed: int) -> None:
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, PARTITIONS)
+        await estate.open()
+        await estate.close()
+        async with living(settings) as service:
+            await Attacked(redis, settings, service, play, random.Random(seed)).live(20)
+
+
+@examples(40)
+@given(plays(80, 12), SEEDS)
+def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
+    server: Settings, play: Play, seed: int
+) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(attack(server, play, seed))
