@@ -96,7 +96,7 @@ class Shelf:
                 units = _units(held)
                 if self._unfit(units):
                     self._make([runs for runs, _ in units])
-                self._held, self._wanted = held, ()
+                self._held, self._wanted, self._parts = held, (), []
             if list(map(id, wanted)) != list(map(id, self._wanted)):
                 self._parts = self._find(_units(wanted))
                 self._wanted = wanted
