@@ -106,6 +106,48 @@ def test_history_gives_the_answer_as_it_is(api: tuple[str, type[_Api]]) -> None:
     assert json.loads(done.stdout) == handler.answer
 
 
+_PLAN = {
+    "plan": "cells=1412 scopes=all:1h,all:1m raw=2m/57r",
+    "answered_by": "cells",
+    "bins": {"start": "2026-11-24T10:00:00Z", "end": "2026-11-24T12:00:00Z", "count": 2, "seconds": 3600.0},
+    "parts": [
+        {"scope": "all", "level": "1h", "buckets": 140, "cells": 1400},
+        {"scope": "all", "level": "1m", "buckets": 3, "cells": 12},
+    ],
+    "estimated": {"buckets": 150, "raw_minutes": 4, "raw_rows": 90},
+    "real": {"buckets": 143, "raw_minutes": 2, "raw_rows": 57},
+    "ways": [
+        {"way": "all", "taken": True, "buckets": 150, "values": 1200, "raw_rows": 90},
+        {"way": "scan", "taken": False, "buckets": 0, "values": 0, "raw_rows": 120_034},
+    ],
+    "because": [{"about": "now", "raw_minutes": 2, "why": "2 minutes near now.", "instead": "Wait a bit."}],
+}
+
+
+def test_history_explains(api: tuple[str, type[_Api]]) -> None:
+    url, handler = api
+    handler.answer = _PLAN
+    done = _run("history", "--last", "2h", "--explain", "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert [path for path, _ in handler.asked] == ["/runtally/api/task_runs/history/explain"]
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert ["all", "1h", "140", "1,400"] in words
+    assert ["raw", "runs", "2", "57"] in words
+    assert ["*", "all", "150", "1,200", "90"] in words
+    assert ["scan", "·", "·", "120,034"] in words
+    assert "now: 2 minutes near now. Wait a bit." in done.stdout
+    as_json = _run("history", "--explain", "--json", "--url", url)
+    assert json.loads(as_json.stdout) == _PLAN
+
+
+def test_a_scan_is_explained_too(api: tuple[str, type[_Api]]) -> None:
+    url, handler = api
+    work = {"buckets": 0, "raw_minutes": 2, "raw_rows": 57}
+    handler.answer = {**_PLAN, "answered_by": "scan", "parts": [], "because": [], "real": work}
+    done = _run("history", "--explain", "--url", url)
+    assert ["raw", "runs", "2", "57"] in [line.split() for line in done.stdout.splitlines()]
+
+
 def test_history_tells_that_the_api_is_away() -> None:
     url = f"http://{ports.HOST}:{ports.any_free()}"
     done = _run("history", "--url", url)
@@ -128,6 +170,7 @@ def test_history_tells_what_the_api_says(api: tuple[str, type[_Api]], status: in
     ("arguments", "words"),
     [
         (("--last", "a while"), "--last: expected a whole number with a unit"),
+        (("--explain", "--watch"), "--explain: explains one answer"),
         (("--last", "never"), "--last: expected a duration above zero"),
         (("--last", "24h", "--every", "1s"), "--every: 24h in bins of 1s are more than 500; take 300s or more"),
     ],

@@ -80,7 +80,8 @@ def api(
 ) -> None:
     """Run the HTTP API: it answers `POST /api/task_runs/history` from the rollups in Redis.
 
-    Kafka is needed only for events that come by HTTP (`POST /runtally/api/events`).
+    Kafka is needed only for events that come by HTTP (`POST /runtally/api/events`), and to say how far answers
+    are behind.
 
         runtally api --port 8080
     """

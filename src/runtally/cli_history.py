@@ -38,6 +38,8 @@ _STYLES: Final = {
 """The order of the columns, too."""
 
 _WIDE: Final = 1000
+_HISTORY: Final = "/api/task_runs/history"
+_EXPLAIN: Final = "/runtally/api/task_runs/history/explain"
 
 Bin = dict[str, Any]
 """One element of the answer, as JSON."""
@@ -51,6 +53,9 @@ def history(
         str | None, typer.Option(help="Width of a bin: 5m, 1h. Default: what gives about twenty rows.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Ask again every second until Ctrl-C.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how the answer is found instead of the answer.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the API's answer as it is.")] = False,
     url: Annotated[str | None, typer.Option(help="Where the API is; overrides RUNTALLY_URL.")] = None,
 ) -> None:
@@ -64,7 +69,11 @@ def history(
         runtally history --last 15m --watch
 
         runtally history --last 7d --every 1d --json | jq '.[0]'
+
+        runtally history --last 7d --explain
     """
+    if explain and watch:
+        raise SettingError("--explain", "explains one answer; leave out --watch")
     last_s = _seconds("--last", last)
     width_s = _seconds("--every", every) if every else _nice_width(last_s)
     if last_s > width_s * _MOST_BINS:
@@ -75,7 +84,9 @@ def history(
     import httpx
 
     with httpx.Client(base_url=address, timeout=60) as client, contextlib.suppress(KeyboardInterrupt):
-        if not watch:
+        if explain:
+            _print_plan(_ask(client, body, _EXPLAIN), as_json)
+        elif not watch:
             _print(_ask(client, body), as_json)
         elif as_json:
             while True:
@@ -95,6 +106,18 @@ def _print(bins: list[Bin], as_json: bool) -> None:
         # Into a file or a pipe: as wide as it is.
         width = console.width if console.is_terminal else _WIDE
         Console(width=width).print(table(bins, width))
+
+
+def _print_plan(found: dict[str, Any], as_json: bool) -> None:
+    from rich.console import Console
+
+    from .cli_explain import shown
+
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        console = Console()
+        Console(width=console.width if console.is_terminal else _WIDE).print(shown(found))
 
 
 def _watch(client: httpx.Client, body: dict[str, Any]) -> None:
@@ -182,19 +205,18 @@ def _widths(made: Table) -> list[int]:
     return [max(len(str(cell)) for cell in cells) for cells in columns]
 
 
-def _ask(client: httpx.Client, body: dict[str, Any]) -> list[Bin]:
+def _ask(client: httpx.Client, body: dict[str, Any], path: str = _HISTORY) -> Any:
     import httpx
 
     try:
-        answer = client.post("/api/task_runs/history", json=body)
+        answer = client.post(path, json=body)
     except httpx.TransportError as error:
         raise SystemError_(
             f"the API at {client.base_url} does not answer ({error or type(error).__name__}): start `runtally up` or "
             "`runtally api`, or say where it is with --url"
         ) from None
     if answer.status_code == 200:
-        bins: list[Bin] = answer.json()
-        return bins
+        return answer.json()
     try:
         detail = answer.json()["detail"]
     except (ValueError, KeyError, TypeError):

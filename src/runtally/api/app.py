@@ -16,6 +16,7 @@ from ..settings import Settings
 from . import docs, errors, schema
 from .encode import HEADERS
 from .events import Intake
+from .lag import Lag
 from .routes import Context, router
 from .service import HistoryService
 
@@ -36,13 +37,16 @@ def create_app(
     """The application; `clock` gives µs since the epoch (tests freeze it), `history` answers in place of Redis."""
     service = history if history is not None else _history(settings)
     intake = Intake(settings)
+    lag = Lag(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
+        lag.start()
         try:
             yield
         finally:
+            await lag.stop()
             await intake.close()
             await service.stop()
 
@@ -59,7 +63,7 @@ def create_app(
         ],
     )
     errors.install(app)
-    app.include_router(router(Context(settings, clock or wall_clock_us, service, intake)))
+    app.include_router(router(Context(settings, clock or wall_clock_us, service, intake, lag)))
     docs.install(app)
     schema.install(app)
     return app

@@ -17,8 +17,9 @@ from .service import Explanation, HistoryAnswer, Stand, Work
 AT: Final = "X-Runtally-At"
 EXACT: Final = "X-Runtally-Exact"
 PLAN: Final = "X-Runtally-Plan"
+LAG: Final = "X-Runtally-Lag"
 TIMING: Final = "Server-Timing"
-HEADERS: Final = (AT, EXACT, PLAN, TIMING)
+HEADERS: Final = (AT, EXACT, PLAN, LAG, TIMING)
 """The headers of an answer, for browsers that have to be told what they may read."""
 
 
@@ -92,9 +93,9 @@ def _work(work: Work) -> dict[str, int]:
     return {"buckets": work.buckets, "raw_minutes": work.minutes, "raw_rows": work.rows}
 
 
-def stand_headers(stand: Stand, spent_s: float) -> dict[str, str]:
-    """Of which state of the log an answer is true, the catalog first, whether it is exact, how it was found and how
-    long that took."""
+def stand_headers(stand: Stand, spent_s: float, behind: int | None) -> dict[str, str]:
+    """Of which state of the log an answer is true, the catalog first, how many events that is behind if known, whether
+    it is exact, how it was found and how long that took."""
     shards = sorted(stand.ledger, key=lambda shard: (shard.isdecimal(), int(shard) if shard.isdecimal() else 0))
     ledger = ",".join(f"{shard}:{stand.ledger[shard]}" for shard in shards)
     steps = {**stand.spent_s, "total": spent_s}
@@ -104,6 +105,8 @@ def stand_headers(stand: Stand, spent_s: float) -> dict[str, str]:
     }
     if stand.plan:
         headers[PLAN] = stand.plan
+    if behind is not None:
+        headers[LAG] = str(behind)
     if not stand.exact:
         frozen = "" if stand.frozen_before_us is None else f"; frozen before {text_of(stand.frozen_before_us)}"
         headers[EXACT] = f"false{frozen}"

@@ -19,9 +19,10 @@ from .body import read_body, validated
 from .encode import encode_history, explanation_json, stand_headers
 from .errors import json_response
 from .events import Intake
+from .lag import Lag
 from .models import CountBody, HistoryBody, filters_of, history_request
 from .schema import COUNT, EVENTS, EXPLAIN, HEALTH, HISTORY, OUR_VERSION, READY, VERSION
-from .service import HistoryService
+from .service import HistoryService, Stand
 from .versions import API_VERSION, check_api_version
 
 PREFECT_PREFIXES: Final = ("/api", "")
@@ -37,11 +38,15 @@ class Context:
     clock: Callable[[], int]
     history: HistoryService
     intake: Intake
+    lag: Lag
 
 
 def router(context: Context) -> APIRouter:
     """All routes, bound to a context."""
     routes = APIRouter()
+
+    def headers(stand: Stand, began: float) -> dict[str, str]:
+        return stand_headers(stand, time.perf_counter() - began, context.lag.behind(stand.ledger))
 
     async def history(request: Request) -> Response:
         check_api_version(request)
@@ -49,22 +54,21 @@ def router(context: Context) -> APIRouter:
         body = await validated(request, HistoryBody, context.settings.max_body)
         answer = await context.history.history(history_request(body), context.clock())
         content = encode_history(answer)
-        headers = stand_headers(answer.stand, time.perf_counter() - began)
-        return Response(content, headers=headers, media_type="application/json")
+        return Response(content, headers=headers(answer.stand, began), media_type="application/json")
 
     async def explain(request: Request) -> Response:
         check_api_version(request)
         began = time.perf_counter()
         body = await validated(request, HistoryBody, context.settings.max_body)
         found = await context.history.explain(history_request(body), context.clock())
-        return json_response(explanation_json(found), headers=stand_headers(found.stand, time.perf_counter() - began))
+        return json_response(explanation_json(found), headers=headers(found.stand, began))
 
     async def count(request: Request) -> Response:
         check_api_version(request)
         began = time.perf_counter()
         body = await validated(request, CountBody, context.settings.max_body)
         answer = await context.history.count(filters_of(body), context.clock())
-        return json_response(answer.count, headers=stand_headers(answer.stand, time.perf_counter() - began))
+        return json_response(answer.count, headers=headers(answer.stand, began))
 
     async def health() -> Response:
         return json_response(True)

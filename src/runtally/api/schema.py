@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from ..core.levels import LEVELS
 from ..core.scopes import SCOPES
 from ..events.intake import MAX_EVENTS
-from .encode import AT, EXACT, PLAN, TIMING
+from .encode import AT, EXACT, LAG, PLAN, TIMING
 from .errors import MEANINGS
 from .explain import MAX_LINE, SCAN
 from .models import CountBody, HistoryBody
@@ -129,6 +129,11 @@ _STAND_HEADERS: Final = {
         "description": "How the answer was found: cells, their scopes and levels, and minutes/runs that were read raw; "
         "or a scan of raw runs, and the filters for which it was needed.",
         "schema": {"type": "string", "maxLength": MAX_LINE, "examples": ["cells=412 scopes=all:1h,all:1m raw=3m/57r"]},
+    },
+    LAG: {
+        "description": "How many events of the log, as of some seconds ago, are not in the answer yet; not there when "
+        "that is not known.",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     TIMING: {
         "description": "Milliseconds: of reading from Redis, of planning or scanning, in total.",
