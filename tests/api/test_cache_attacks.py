@@ -144,10 +144,10 @@ async def attack(settings: Settings, play: Play, seed: int) -> None:
         await estate.open()
         await estate.close()
         async with living(settings) as service:
-            await Attacked(redis, settings, service, play, random.Random(seed)).live(20)
+            await Attacked(redis, settings, service, play, random.Random(seed)).live(10)
 
 
-@examples(20)
+@examples(40)
 @given(plays(80, 12), SEEDS)
 def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
     server: Settings, play: Play, seed: int
@@ -155,6 +155,39 @@ def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
     with SyncRedis.from_url(server.redis_url) as redis:
         redis.flushall()
     asyncio.run(attack(server, play, seed))
+
+
+@examples(40)
+@given(plays(200, 12), SEEDS)
+def test_while_events_pour_in_every_answer_is_of_one_state_of_each_shard(
+    server: Settings, play: Play, seed: int
+) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(poured(server, play, random.Random(seed)))
+
+
+async def poured(settings: Settings, play: Play, dice: random.Random) -> None:
+    """Events one after the other as fast as they go, and meanwhile three who ask."""
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, PARTITIONS)
+        await estate.open()
+        async with living(settings) as service:
+            writer = asyncio.create_task(estate.apply(play.events, dice.choice([1, 2, 4])))
+            questions = iter(play.questions)
+
+            async def ask() -> None:
+                for body, now in questions:
+                    for form in (body, from_raw(body)):
+                        if form is not None:
+                            answer = await asked(service, form, now)
+                            check_history(answer, estate.reference_at(answer.stand.ledger), form, now)
+                            count = await counted(service, form, now)
+                            check_count(count, estate.reference_at(count.stand.ledger), form)
+
+            await asyncio.gather(ask(), ask(), ask())
+            await writer
+        await estate.close()
 
 
 def test_a_scan_finds_nothing_of_what_was_before_redis_was_emptied(server: Settings) -> None:
