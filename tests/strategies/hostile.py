@@ -50,7 +50,13 @@ RUNS = [*TASK_RUNS, *(str(uuid.UUID(int=0x7A5C_1000 + number)) for number in ran
 NEVER_COMES = FLOW_RUNS[0]
 """A flow run that task runs name and that no event describes."""
 WIDTHS_S = [1.123456, 60, 61, 90.5, 300, 600, 3600, 4319.99995, 4320, 21_600, 30_240, 86_400]
-MANY_STATES = [*STATES, *((kind, f"custom {number}") for number in range(8) for kind in ("RUNNING", "COMPLETED"))]
+_HOUR = 3600 * SECOND_US
+MANY_STATES = [
+    *STATES,
+    *STATES[:3] * 4,
+    *STATES[3:9:3] * 5,
+    *((kind, f"custom {number}") for number in range(8) for kind in ("RUNNING", "COMPLETED")),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,13 @@ class Stage:
             return dice.choice(FAR_US)
         if chance < 0.1:
             return BASE_US + dice.randrange(2 * DAY_US)
+        if chance < 0.25:
+            return dice.choice(self.anchors) + dice.randrange(-60, 60) * SECOND_US
         return dice.choice(self.anchors) + dice.choice((-1, 0, 0, 1))
+
+    def bound(self, dice: random.Random) -> int:
+        """An instant that a filter names."""
+        return dice.choice([*self.bounds, self.near(dice)]) + dice.choice((-1, 0, 0, 1))
 
 
 class Play:
@@ -113,8 +125,10 @@ def _stage(dice: random.Random) -> Stage:
         windows.append((start, start + bins * width + dice.choice((-1, 0, 0, 1, -width // 3)), width_s))
         edges += [start, *(start + dice.randrange(bins + 1) * width for _ in range(2)), windows[-1][1]]
     moments = [origin, *(dice.choice(edges) + dice.choice((-1, 0, 1, dice.randrange(7200 * SECOND_US))) for _ in "12")]
-    bounds = [dice.choice([*edges, *moments]) + dice.choice((-1, 0, 1, dice.randrange(-3600, 3600) * SECOND_US))
-              for _ in "123"]  # fmt: skip
+    bounds = [
+        origin,
+        *(dice.choice([*edges, *moments]) + dice.randrange(-1, 2) * dice.choice((1, _HOUR)) for _ in "12"),
+    ]
     anchors = [*edges, *moments, *bounds]
     for width in LEVELS_US:
         anchors += [near // width * width for near in dice.sample(anchors, 2)]
@@ -140,14 +154,21 @@ def _question(dice: random.Random, stage: Stage, asked: list[tuple[Body, int]]) 
         return body, now
     if chance < 0.2:
         return {**body, **filters_of(dice)}, now
-    return {**body, **filters_of(dice, _of_cells(stage, raw=dice.random() < 0.1))}, now
+    filters = filters_of(dice, _of_cells(stage, raw=dice.random() < 0.1))
+    if chance < 0.45:
+        # As dashboards do: ranges that every run has to be in.
+        filters["task_runs"] = {
+            name: {bound: text_of(stage.bound(dice)) for bound in ("before_", "after_") if dice.random() < 0.7}
+            for name in dice.choice((["start_time"], ["expected_start_time"], ["start_time", "expected_start_time"]))
+        }
+    return {**body, **filters}, now
 
 
 def _of_cells(stage: Stage, *, raw: bool) -> Subs:
     """What cells can answer, asked near the stage's instants; with `raw` everything else too."""
 
     def time(dice: random.Random) -> str:
-        return text_of(dice.choice([*stage.bounds, stage.near(dice)]) + dice.choice((-1, 0, 0, 1)), dice)
+        return text_of(stage.bound(dice), dice)
 
     return {
         entity: {
