@@ -116,12 +116,6 @@ RULES = (
     # -- which cohorts a filter takes
     Rule(
         "api/resolved.py",
-        "if cohort == NO_FLOW_RUN]] = EXCLUDED",
-        "if cohort is None]] = EXCLUDED",
-        "a filter on flow runs asks for one",
-    ),
-    Rule(
-        "api/resolved.py",
         "if known is not None and known[0] == catalog.version:",
         "if known is not None:",
         "the catalog moves",

@@ -51,18 +51,18 @@ NEVER_COMES = FLOW_RUNS[0]
 """A flow run that task runs name and that no event describes."""
 WIDTHS_S = [1.123456, 60, 61, 90.5, 300, 600, 3600, 4319.99995, 4320, 21_600, 30_240, 86_400]
 _HOUR = 3600 * SECOND_US
-MANY_STATES = [
-    *STATES,
-    *STATES[:3] * 4,
-    *STATES[3:9:3] * 5,
-    *((kind, f"custom {number}") for number in range(8) for kind in ("RUNNING", "COMPLETED")),
-]
+_FREQUENT = [*STATES[:4], STATES[6]]
+MANY_STATES = [*STATES, *_FREQUENT * 4, *((kind, f"custom {n}") for n in range(8) for kind in ("RUNNING", "COMPLETED"))]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Windows as (start, end, width) and moments in µs, widths in seconds; `anchors` hold all their edges."""
+    """Windows as (start, end, width) and moments in µs, widths in seconds; `anchors` hold all their edges.
 
+    From the event `calm_after` on nothing is told of flow runs, so that catalog and task runs move alone.
+    """
+
+    calm_after: int
     windows: list[tuple[int, int, float]]
     moments: list[int]
     bounds: list[int]
@@ -125,14 +125,12 @@ def _stage(dice: random.Random) -> Stage:
         windows.append((start, start + bins * width + dice.choice((-1, 0, 0, 1, -width // 3)), width_s))
         edges += [start, *(start + dice.randrange(bins + 1) * width for _ in range(2)), windows[-1][1]]
     moments = [origin, *(dice.choice(edges) + dice.choice((-1, 0, 1, dice.randrange(7200 * SECOND_US))) for _ in "12")]
-    bounds = [
-        origin,
-        *(dice.choice([*edges, *moments]) + dice.randrange(-1, 2) * dice.choice((1, _HOUR)) for _ in "12"),
-    ]
+    some = [dice.choice([*edges, *moments]) + dice.randrange(-1, 2) * dice.choice((1, _HOUR)) for _ in "12"]
+    bounds = [origin, *some]
     anchors = [*edges, *moments, *bounds]
     for width in LEVELS_US:
         anchors += [near // width * width for near in dice.sample(anchors, 2)]
-    return Stage(windows, moments, bounds, anchors)
+    return Stage(dice.choice((50, 1 << 30)), windows, moments, bounds, anchors)
 
 
 # -- questions
@@ -161,7 +159,20 @@ def _question(dice: random.Random, stage: Stage, asked: list[tuple[Body, int]]) 
             name: {bound: text_of(stage.bound(dice)) for bound in ("before_", "after_") if dice.random() < 0.7}
             for name in dice.choice((["start_time"], ["expected_start_time"], ["start_time", "expected_start_time"]))
         }
+    elif chance < 0.55:
+        filters |= _single(dice)
     return {**body, **filters}, now
+
+
+def _single(dice: random.Random) -> Body:
+    """One flow or deployment, and something that not all of its flow runs need fulfil."""
+    flow_runs: Body = {"operator": "or_", "tags": {"any_": dice.sample(TAGS[:3], 1)}}
+    if dice.random() < 0.7:
+        flow_runs["parent_task_run_id"] = {"is_null_": dice.random() < 0.5}
+    one = {"id": {"any_": [dice.choice([text for text in FLOWS if len(text) == 36])]}}
+    deployed = {"id": {"any_": [dice.choice(DEPLOYMENTS)]}}
+    found: Body = {"flows": one} if dice.random() < 0.6 else {"deployments": deployed}
+    return {**found, "flow_runs": flow_runs} if dice.random() < 0.6 else found
 
 
 def _of_cells(stage: Stage, *, raw: bool) -> Subs:
@@ -199,7 +210,9 @@ _RAW = {
 
 
 def _event(dice: random.Random, stage: Stage, number: int) -> Event:
-    entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], [22, 9, 2, 3])[0]
+    entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], [22, 9 * (number < stage.calm_after), 2, 3])[
+        0
+    ]
     action = dice.choices(["upsert", "patch", "delete"], [12, 5, 0.4])[0]
     pool = {"task_run": RUNS, "flow_run": FLOW_RUNS[1:], "flow": FLOWS, "deployment": DEPLOYMENTS}[entity]
     own_id = dice.choice(pool)
