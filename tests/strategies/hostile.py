@@ -210,9 +210,8 @@ _RAW = {
 
 
 def _event(dice: random.Random, stage: Stage, number: int) -> Event:
-    entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], [22, 9 * (number < stage.calm_after), 2, 3])[
-        0
-    ]
+    weights = [22, 9 if number < stage.calm_after else 0, 2, 3]
+    entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], weights)[0]
     action = dice.choices(["upsert", "patch", "delete"], [12, 5, 0.4])[0]
     pool = {"task_run": RUNS, "flow_run": FLOW_RUNS[1:], "flow": FLOWS, "deployment": DEPLOYMENTS}[entity]
     own_id = dice.choice(pool)
