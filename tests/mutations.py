@@ -21,6 +21,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
+CORE = "tests/core/test_cells.py"
 _COPIED = ("src", "tests", "pyproject.toml", "README.md")
 
 
@@ -177,7 +178,11 @@ RULES = (
     Rule("core/cells.py", "        most(sums.expected_hi),", "        least(sums.expected_hi),", "bounds are widened"),
     Rule("core/cells.py", "        least(sums.start_lo),", "        most(sums.start_lo),", "those of starts too"),
     Rule(
-        "core/cells.py", "        wide | (size >= SUM_LIMIT),", "        wide,", "a sum that may leave 64 bits is wide"
+        "core/cells.py",
+        "        wide | (size >= SUM_LIMIT),",
+        "        wide,",
+        "a sum that may leave 64 bits is wide",
+        CORE,
     ),
     Rule("core/fold.py", "~kinds.believed | (size", "(size", "states past the cap are not one state"),
     Rule("core/fold.py", "np.maximum(0, rows.total))", "rows.total)", "a negative run time is none"),
