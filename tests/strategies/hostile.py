@@ -47,8 +47,8 @@ Body = dict[str, Any]
 
 RUNS = [*TASK_RUNS, *(str(uuid.UUID(int=0x7A5C_1000 + number)) for number in range(26))]
 """Enough for cells of several runs."""
-NEVER_COMES = FLOW_RUNS[0]
-"""A flow run that task runs name and that no event describes."""
+TOLD_FLOW_RUNS = FLOW_RUNS[1:]
+"""Task runs name one more, which no event describes."""
 WIDTHS_S = [1.123456, 60, 61, 90.5, 300, 600, 3600, 4319.99995, 4320, 21_600, 30_240, 86_400]
 _HOUR = 3600 * SECOND_US
 _FREQUENT = [*STATES[:4], STATES[6]]
@@ -213,7 +213,7 @@ def _event(dice: random.Random, stage: Stage, number: int) -> Event:
     weights = [22, 9 if number < stage.calm_after else 0, 2, 3]
     entity = dice.choices(["task_run", "flow_run", "flow", "deployment"], weights)[0]
     action = dice.choices(["upsert", "patch", "delete"], [12, 5, 0.4])[0]
-    pool = {"task_run": RUNS, "flow_run": FLOW_RUNS[1:], "flow": FLOWS, "deployment": DEPLOYMENTS}[entity]
+    pool = {"task_run": RUNS, "flow_run": TOLD_FLOW_RUNS, "flow": FLOWS, "deployment": DEPLOYMENTS}[entity]
     own_id = dice.choice(pool)
     data: dict[str, Any] = {"id": spelled(dice, own_id)}
     if entity == "task_run":
