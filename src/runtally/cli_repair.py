@@ -24,7 +24,7 @@ RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides R
 
 def verify(
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at so many days of shards, chosen at random. Default: at all.")
+        int | None, typer.Option(min=1, help="Look at so many days of shards, chosen at random. Default: all of them.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     redis_url: RedisUrl = None,
@@ -68,7 +68,7 @@ def _show(found: Verified) -> None:
         typer.echo(f"all the same: {looked_at}")
     else:
         typer.echo(
-            f"{found.wrong:,} cells are wrong: {looked_at}. With another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
+            f"wrong cells: {found.wrong:,} of {looked_at}. With another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
         )
 
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -34,6 +36,19 @@ async def publish(settings: Settings, events: list[dict[str, object]]) -> None:
         await publisher.publish([checked(json.dumps(each).encode(), settings) for each in events])  # type: ignore[list-item]
 
 
+@asynccontextmanager
+async def applied(settings: Settings) -> AsyncIterator[Estate]:
+    """Topics with the first events in them, and an estate that has applied these."""
+    await topics.create(settings)
+    await publish(settings, APPLIED)
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings)
+        await estate.open()
+        await estate.apply(APPLIED)
+        yield estate
+        await estate.close()
+
+
 async def until_behind(api: Asking, count: int | None) -> httpx.Response:
     """Ask until an answer is so many events behind."""
     deadline = time.monotonic() + 20
@@ -53,21 +68,14 @@ async def test_an_answer_says_how_many_events_it_is_behind(
 ) -> None:
     monkeypatch.setattr(lag, "EVERY_S", 0.2)
     own = settings(kafka=kafka, partitions=2)
-    await topics.create(own)
-    await publish(own, APPLIED)
-    async with Redis.from_url(own.redis_url, protocol=2) as redis:
-        estate = Estate(redis, own)
-        await estate.open()
-        await estate.apply(APPLIED)
-        async with asking(own, DT_US) as api:
-            await api.until_ready()
-            await until_behind(api, 0)
-            await publish(own, LATE)
-            await until_behind(api, len(LATE))
-            assert "x-runtally-lag" in (await api.client.post("/api/task_runs/count")).headers
-            await estate.apply(LATE)
-            await until_behind(api, 0)
-        await estate.close()
+    async with applied(own) as estate, asking(own, DT_US) as api:
+        await api.until_ready()
+        await until_behind(api, 0)
+        await publish(own, LATE)
+        await until_behind(api, len(LATE))
+        assert "x-runtally-lag" in (await api.client.post("/api/task_runs/count")).headers
+        await estate.apply(LATE)
+        await until_behind(api, 0)
 
 
 async def test_a_broker_whose_ends_are_too_low_is_not_believed(
@@ -75,14 +83,7 @@ async def test_a_broker_whose_ends_are_too_low_is_not_believed(
 ) -> None:
     monkeypatch.setattr(lag, "EVERY_S", 0.2)
     own = settings(kafka=embedded_broker, partitions=2)
-    await topics.create(own)
-    await publish(own, APPLIED)
-    async with Redis.from_url(own.redis_url, protocol=2) as redis:
-        estate = Estate(redis, own)
-        await estate.open()
-        await estate.apply(APPLIED)
-        await estate.close()
-    async with asking(own, DT_US) as api:
+    async with applied(own), asking(own, DT_US) as api:
         await api.until_ready()
         for _ in range(20):
             await api.history(TASK_RUN_BINS.range)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
-from ..core.groups import OTHER, State
-from ..core.rows import Ints
 from ..core.selection import MAX_SETS, Selection
 from ..store.view import View
 from .answer import Attempt, Held, Question, attempt
@@ -53,11 +49,3 @@ class Cells:
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""
         self._sums.trim()
-
-
-def state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:
-    """The answer's number of each of a shard's states, −1 for those that are in no answer."""
-    mapped = np.full(1 + max(states, default=OTHER), -1, np.int64)
-    for number, state in states.items():
-        mapped[number] = numbering[state]
-    return mapped

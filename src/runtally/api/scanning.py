@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -21,10 +21,11 @@ import numpy.typing as npt
 from ..core.bins import Bins
 from ..core.cells import CELL, Kinds
 from ..core.combine import Entry, Tally
-from ..core.groups import State
+from ..core.groups import OTHER, State
 from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
 from ..core.plan import days_between
 from ..core.predicate import Node
+from ..core.rows import Ints
 from ..errors import BusyError, TooLargeError
 from ..settings import Settings
 from ..store.blocks import BLOCK_LEVEL, MINUTES, Block
@@ -32,7 +33,6 @@ from ..store.blocks import decode as decode_block
 from ..store.flow_runs import decode as decode_flow_runs
 from ..store.link import Link
 from ..store.view import BLOCK, Place, View
-from .cells import state_map
 from .columns import Columns, Shelf
 from .explain import Size, line_of_scan
 from .joined import Joined, Table, Tables
@@ -293,7 +293,7 @@ def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int
             numbering.setdefault(state, len(numbering))
     tally = Tally(bins, now_us, list(numbering))
     for snapshot in snapshots:
-        mapped = state_map(snapshot.dictionaries.states, numbering)
+        mapped = _state_map(snapshot.dictionaries.states, numbering)
         for columns, mask in snapshot.selected(tree):
             rows = columns.rows.take(np.flatnonzero(mask))
             tally.add_rows(rows, Kinds(rows.group, snapshot.type_codes), mapped)
@@ -357,3 +357,11 @@ def _runs_in(view: View, place: Place) -> int:
     if stored is None:
         return 0
     return sum(int(np.frombuffer(cells, CELL)["n"].sum()) for cells in stored.cells)
+
+
+def _state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:
+    """The answer's number of each of a shard's states, −1 for those that are in no answer."""
+    mapped = np.full(1 + max(states, default=OTHER), -1, np.int64)
+    for number, state in states.items():
+        mapped[number] = numbering[state]
+    return mapped

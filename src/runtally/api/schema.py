@@ -168,6 +168,8 @@ def _body(model: str, *, required: bool) -> dict[str, Any]:
     }
 
 
+_REFUSALS: Final = (400, 413, 422, 503)
+"""The codes of what is asked of runs and not answered."""
 _EVENT: Final = {
     "type": "object",
     "description": "An event of our own contract (docs/events.md), or one of Prefect's.",
@@ -181,10 +183,7 @@ HISTORY: Final[dict[str, Any]] = {
         200,
         "The bins, in order.",
         {"type": "array", "items": {"$ref": _REF.format(model="Bin")}},
-        400,
-        413,
-        422,
-        503,
+        *_REFUSALS,
         headers=_STAND_HEADERS,
     ),
     "openapi_extra": _body("TaskRunHistory", required=True),
@@ -198,10 +197,7 @@ EXPLAIN: Final[dict[str, Any]] = {
         200,
         "The plan.",
         {"$ref": _REF.format(model="Explanation")},
-        400,
-        413,
-        422,
-        503,
+        *_REFUSALS,
         headers=_STAND_HEADERS,
     ),
     "openapi_extra": _body("TaskRunHistory", required=True),
@@ -210,9 +206,7 @@ EXPLAIN: Final[dict[str, Any]] = {
 COUNT: Final[dict[str, Any]] = {
     "summary": "Number of task runs",
     "description": "How many task runs the filters select, with or without an expected start time.",
-    "responses": _answers(
-        200, "The number.", {"type": "integer", "minimum": 0}, 400, 413, 422, 503, headers=_STAND_HEADERS
-    ),
+    "responses": _answers(200, "The number.", {"type": "integer", "minimum": 0}, *_REFUSALS, headers=_STAND_HEADERS),
     "openapi_extra": _body("TaskRunCount", required=False),
     "tags": ["Task runs"],
 }

@@ -16,7 +16,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort
-from ..core.levels import DAY_US, LEVELS, NONE
+from ..core.levels import LEVELS, NONE
 from ..core.scopes import ALL, COHORT, FLOW
 from ..core.time import text_of
 from ..errors import UserError
@@ -175,8 +175,3 @@ def _named(identity: Any, entities: Any, kind: str) -> str:
     known = entities.get(identity)
     name = known.values[_NAME_AT[kind]] if known else None
     return f"{name!r} ({UUID(bytes=identity)})" if name is not None else str(UUID(bytes=identity))
-
-
-def day_in_words(day: int) -> str:
-    """A day as a date."""
-    return "runs without expected time" if day == NONE else text_of(day * DAY_US)[:10]

@@ -77,10 +77,6 @@ class Keys:
         """Hash that holds a flow run's record."""
         return self.root + b"flow_runs:%d" % _id_bucket(flow_run)
 
-    def all_flow_runs(self) -> list[bytes]:
-        """All hashes that may hold flow run records."""
-        return [self.root + b"flow_runs:%d" % bucket for bucket in range(_BUCKET_MASK + 1)]
-
 
 def _id_bucket(identity: bytes) -> int:
     # The last bytes: the first ones of a UUIDv7 are a clock.

@@ -81,7 +81,7 @@ def new_epoch() -> str:
 
 
 def current_cells() -> str:
-    """What this version makes cells of: cohort attributes, and levels by scope. Cells of anything else are rebuilt."""
+    """What this version makes cells of: cohort attributes, and levels by scope."""
     scopes = [f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES]
     return f"{' '.join(sorted(NAMES))}; {' '.join(scopes)}"
 
@@ -143,6 +143,17 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
         raise LedgerTroubleError(
             shard,
             f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or truncated",
+        )
+
+
+def check_cells(shard: str, ledger: Ledger) -> None:
+    """Raise when cells are of other attributes or scopes than this version's: it would subtract runs from cohorts that
+    they were never added to."""
+    if ledger.cells != current_cells():
+        raise LedgerTroubleError(
+            shard,
+            f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of "
+            f"({current_cells()}). Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log",
         )
 
 
