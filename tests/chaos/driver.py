@@ -1,0 +1,163 @@
+"""Cycles: a fault, and a quiet point at which everything is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka.errors import KafkaError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from runtally.store.keys import Keys
+from runtally.store.ledger import GENERATION
+
+from .checks import QuietPoint, questions
+from .log import Log
+from .producers import Producers
+from .rules import RULES, Rule
+from .shadow import Shadow
+from .traffic import Traffic, beacon
+from .world import TroubleError, World, until
+
+_RECOVERED_WITHIN_S = 90
+_QUIET_WITHIN_S = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What happened in a cycle, and how long it took until every partition lived again."""
+
+    number: int
+    rule: str
+    traffic: bool
+    events: int
+    recovery_s: float
+    answers: int
+
+
+@dataclass(slots=True)
+class Run:
+    """What has happened so far. `trouble` is empty when all is well."""
+
+    seed: int
+    folder: Path
+    cycles: list[Cycle] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+
+async def run(
+    folder: Path, seed: int, cycles: int, until_s: float, rules: list[str], say: Callable[[str], None]
+) -> Run:
+    """So many cycles, or as many as begin within so many seconds; ends with the first trouble."""
+    began = time.monotonic()
+    done = Run(seed, folder)
+    dice = random.Random(seed)
+    world = World(folder, partitions=8)
+    try:
+        await world.start(workers=3)
+        driver = _Driver(world, dice, done, say)
+        await driver.start()
+        chosen = [rule for rule in RULES if not rules or rule.name in rules]
+        try:
+            while len(done.cycles) < cycles and time.monotonic() - began < until_s and not done.trouble:
+                await driver.cycle(_next(chosen, done, dice))
+        finally:
+            await driver.stop()
+    except TroubleError as error:
+        done.trouble.append(str(error))
+    finally:
+        world.stop()
+        done.seconds = time.monotonic() - began
+    return done
+
+
+def _next(rules: list[Rule], done: Run, dice: random.Random) -> Rule:
+    """One of those that have come least often."""
+    counts = {rule.name: sum(cycle.rule == rule.name for cycle in done.cycles) for rule in rules}
+    return dice.choice([rule for rule in rules if counts[rule.name] == min(counts.values())])
+
+
+class _Driver:
+    def __init__(self, world: World, dice: random.Random, done: Run, say: Callable[[str], None]) -> None:
+        self._world = world
+        self._dice = dice
+        self._done = done
+        self._say = say
+        self._log = Log(world.settings)
+        self._shadow = Shadow(world.settings.model_copy(update={"redis_url": world.aside.url}), self._log)
+        self._producers = Producers(world, dice)
+        self._traffic = Traffic(world.settings, dice, time.time_ns() // 1000)
+        self._quiet = QuietPoint(world, self._log, self._shadow)
+
+    async def start(self) -> None:
+        await self._producers.start()
+        await self._shadow.start()
+        await self._producers.send(self._traffic.begin())
+
+    async def stop(self) -> None:
+        await self._producers.stop()
+        await self._shadow.stop()
+
+    async def cycle(self, rule: Rule) -> None:
+        world, dice = self._world, self._dice
+        before = self._log.events
+        traffic = rule.traffic if rule.traffic is not None else dice.random() < 0.7
+        told = self._traffic.cycle(dice.randrange(20, 90)) if traffic else []
+        self._note(f"{rule.name}{', with traffic' if traffic else ''}")
+        sending = asyncio.create_task(self._producers.send(told, dice.uniform(1, 4)))
+        await asyncio.sleep(dice.uniform(0.2, 1.5) if traffic else 0)
+        over = await rule.happen(world, dice, self._note)
+        beacons = await self._beacons()
+        await until(lambda: self._passed(beacons), _RECOVERED_WITHIN_S, f"all partitions live again ({beacons})")
+        recovery_s = time.monotonic() - over
+        await sending
+        await rule.after(world)
+        await until(self._at_rest, _QUIET_WITHIN_S, "everything applied, and the API ready")
+        world.check_alive()
+        await self._log.read()
+        asked = [*questions(dice, self._traffic, 14)]
+        found = await self._quiet.differences(self._producers.acked, asked)
+        self._done.trouble += found
+        events = self._log.events - before
+        number = len(self._done.cycles) + 1
+        self._done.cycles.append(Cycle(number, rule.name, traffic, events, recovery_s, len(asked)))
+        self._note(f"  {'WRONG' if found else 'right'}: {events} events, lived again after {recovery_s:.1f} s")
+
+    async def _beacons(self) -> dict[str, int]:
+        """Send one event to each partition of runs; by shard the offset that has to be applied."""
+        told = [beacon(self._world.settings, self._traffic.now_us) for _ in range(self._world.settings.partitions)]
+        told = [one._replace(partition=number) for number, one in enumerate(told)]
+        await self._producers.send(told)
+        return await self._log.ends()
+
+    async def _passed(self, offsets: dict[str, int]) -> bool:
+        try:
+            ledgers = await self._ledgers()
+        except RedisError:
+            return False
+        return all(ledgers[name] >= offset for name, offset in offsets.items())
+
+    async def _at_rest(self) -> bool:
+        self._world.check_alive()
+        try:
+            ends = await self._log.ends()
+            return await self._ledgers() == ends == await self._log.ends() and await self._world.ready()
+        except (KafkaError, RedisError):
+            return False
+
+    async def _ledgers(self) -> dict[str, int]:
+        settings = self._world.settings
+        async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+            keys = {name: Keys(settings.redis_prefix, GENERATION, name).ledger for name in self._log.records}
+            return {name: int(await redis.hget(key, "next") or -1) for name, key in keys.items()}
+
+    def _note(self, words: str) -> None:
+        self._done.history.append(words)
+        self._say(words)
