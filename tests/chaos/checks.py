@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -23,7 +25,8 @@ from .traffic import Traffic
 from .world import TroubleError, World
 
 _MOST_SHOWN = 20
-_ANSWERS = 14
+_MOST_CHECKED = 6
+_ASK_EVERY_S = 0.3
 
 Body = dict[str, Any]
 Asked = tuple[str, Body]
@@ -77,17 +80,46 @@ def questions(dice: random.Random, traffic: Traffic, count: int) -> Iterator[Ask
         count -= 1
 
 
-async def ask(client: httpx.AsyncClient, asked: Asked) -> Answer | None:
-    """The answer; None for 503, which says that there is none now. Raises `TroubleError` for anything else."""
+async def ask(client: httpx.AsyncClient, asked: Asked) -> Answer | str:
+    """The answer, or what 503 says why there is none now. Raises `TroubleError` for anything else."""
     path, body = asked
     answer = await client.post(path, json=body)
     if answer.status_code == 503:
         if "retry-after" not in answer.headers:
             raise TroubleError(f"503 without Retry-After: {answer.text}")
-        return None
+        return answer.text
     if answer.status_code != 200:
         raise TroubleError(f"{answer.status_code} for {path} {body}: {answer.text}")
     return Answer(path, body, answer)
+
+
+class Client:
+    """Asks while things go wrong. Whatever it is answered has to be true of the state that the answer names."""
+
+    def __init__(self, world: World, traffic: Traffic, dice: random.Random) -> None:
+        self._world = world
+        self._traffic = traffic
+        self._dice = dice
+        self._answers: list[Answer] = []
+        self.checked = 0
+        """How many answers the last look was at."""
+
+    async def ask_until(self, done: asyncio.Task[None]) -> None:
+        """Ask, one question after the other, until something is done."""
+        async with httpx.AsyncClient(base_url=self._world.url, timeout=60) as client:
+            while not done.done():
+                (asked,) = questions(self._dice, self._traffic, 1)
+                with suppress(httpx.TransportError):
+                    answer = await ask(client, asked)
+                    if isinstance(answer, Answer):
+                        self._answers.append(answer)
+                await asyncio.sleep(_ASK_EVERY_S)
+
+    def differences(self, log: Log) -> list[str]:
+        """How some of the answers so far differ from what was true then."""
+        chosen = self._dice.sample(self._answers, min(len(self._answers), _MOST_CHECKED))
+        self._answers, self.checked = [], len(chosen)
+        return [words for answer in chosen for words in answer.differences(log.at(answer.ledger))]
 
 
 class QuietPoint:
@@ -113,8 +145,8 @@ class QuietPoint:
         async with httpx.AsyncClient(base_url=self._world.url, timeout=60) as client:
             for one in asked:
                 answer = await ask(client, one)
-                if answer is None:
-                    found.append(f"503 at a quiet point: {one}")
+                if isinstance(answer, str):
+                    found.append(f"503 at a quiet point: {answer} for {one}")
                 elif answer.ledger != self._log.next:
                     found.append(f"an answer of {answer.ledger}, the log ends at {self._log.next}")
                 else:

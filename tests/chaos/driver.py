@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from runtally.store.keys import Keys
 from runtally.store.ledger import GENERATION
 
-from .checks import QuietPoint, questions
+from .checks import Client, QuietPoint, questions
 from .log import Log
 from .producers import Producers
 from .rules import RULES, Rule
@@ -26,6 +26,7 @@ from .world import TroubleError, World, until
 
 _RECOVERED_WITHIN_S = 90
 _QUIET_WITHIN_S = 90
+_QUESTIONS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ async def run(
     began = time.monotonic()
     done = Run(seed, folder)
     dice = random.Random(seed)
-    world = World(folder, partitions=8)
+    world = World(folder, partitions=8, workers=3)
     try:
-        await world.start(workers=3)
+        await world.start()
         driver = _Driver(world, dice, done, say)
         await driver.start()
         chosen = [rule for rule in RULES if not rules or rule.name in rules]
@@ -70,8 +71,8 @@ async def run(
                 await driver.cycle(_next(chosen, done, dice))
         finally:
             await driver.stop()
-    except TroubleError as error:
-        done.trouble.append(str(error))
+    except* TroubleError as errors:
+        done.trouble += map(str, errors.exceptions)
     finally:
         world.stop()
         done.seconds = time.monotonic() - began
@@ -94,6 +95,7 @@ class _Driver:
         self._shadow = Shadow(world.settings.model_copy(update={"redis_url": world.aside.url}), self._log)
         self._producers = Producers(world, dice)
         self._traffic = Traffic(world.settings, dice, time.time_ns() // 1000)
+        self._client = Client(world, self._traffic, dice)
         self._quiet = QuietPoint(world, self._log, self._shadow)
 
     async def start(self) -> None:
@@ -110,24 +112,29 @@ class _Driver:
         before = self._log.events
         traffic = rule.traffic if rule.traffic is not None else dice.random() < 0.7
         told = self._traffic.cycle(dice.randrange(20, 90)) if traffic else []
-        self._note(f"{rule.name}{', with traffic' if traffic else ''}")
-        sending = asyncio.create_task(self._producers.send(told, dice.uniform(1, 4)))
-        await asyncio.sleep(dice.uniform(0.2, 1.5) if traffic else 0)
-        over = await rule.happen(world, dice, self._note)
-        beacons = await self._beacons()
-        await until(lambda: self._passed(beacons), _RECOVERED_WITHIN_S, f"all partitions live again ({beacons})")
-        recovery_s = time.monotonic() - over
-        await sending
-        await rule.after(world)
+        told += rule.tell(self._traffic, dice)
+        self._note(f"{len(self._done.cycles) + 1} {rule.name}{', with traffic' if traffic else ''}")
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(self._producers.send(told, dice.uniform(1, 4)))
+            asking = group.create_task(self._client.ask_until(sending))
+            await asyncio.sleep(dice.uniform(0.2, 1.5) if traffic else 0)
+            self._note(f"  {await rule.happen(world, dice)}")
+            over = time.monotonic()
+            beacons = await self._beacons()
+            await until(lambda: self._passed(beacons), _RECOVERED_WITHIN_S, f"all partitions live again ({beacons})")
+            recovery_s = time.monotonic() - over
+            await asking
+        world.put_right()
         await until(self._at_rest, _QUIET_WITHIN_S, "everything applied, and the API ready")
-        world.check_alive()
         await self._log.read()
-        asked = [*questions(dice, self._traffic, 14)]
-        found = await self._quiet.differences(self._producers.acked, asked)
+        found = self._client.differences(self._log)
+        asked = [*questions(dice, self._traffic, _QUESTIONS)]
+        found += await self._quiet.differences(self._producers.acked, asked)
         self._done.trouble += found
         events = self._log.events - before
         number = len(self._done.cycles) + 1
-        self._done.cycles.append(Cycle(number, rule.name, traffic, events, recovery_s, len(asked)))
+        answers = len(asked) + self._client.checked
+        self._done.cycles.append(Cycle(number, rule.name, traffic, events, recovery_s, answers))
         self._note(f"  {'WRONG' if found else 'right'}: {events} events, lived again after {recovery_s:.1f} s")
 
     async def _beacons(self) -> dict[str, int]:
@@ -135,7 +142,11 @@ class _Driver:
         told = [beacon(self._world.settings, self._traffic.now_us) for _ in range(self._world.settings.partitions)]
         told = [one._replace(partition=number) for number, one in enumerate(told)]
         await self._producers.send(told)
-        return await self._log.ends()
+        while True:
+            try:
+                return await self._log.ends()
+            except KafkaError:
+                await asyncio.sleep(0.1)
 
     async def _passed(self, offsets: dict[str, int]) -> bool:
         try:
@@ -154,7 +165,7 @@ class _Driver:
 
     async def _ledgers(self) -> dict[str, int]:
         settings = self._world.settings
-        async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        async with Redis.from_url(settings.redis_url, protocol=2, socket_timeout=2) as redis:
             keys = {name: Keys(settings.redis_prefix, GENERATION, name).ledger for name in self._log.records}
             return {name: int(await redis.hget(key, "next") or -1) for name, key in keys.items()}
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runtally.errors import BadEventError
 from runtally.events.publish import Message, checked
 from runtally.settings import Settings
 from runtally.simulate.estate import make
@@ -65,6 +66,7 @@ class Traffic:
         self._flow_runs: list[str] = []
         self._cycle = 0
         self._latest_us = now_us - HOUR_US
+        self._told: list[Told] = []
         self._sample = [
             message
             for line in SAMPLE.read_bytes().splitlines()
@@ -86,18 +88,44 @@ class Traffic:
         self.now_us += seconds * SECOND_US
         lived = [Told(*message) for message in self._player.due(self.now_us, 1 << 20)]
         self._note(lived)
-        told = [*self._on_time(lived), *self._hostile(), *self._deletes(), *self._poison()]
+        told = [*self._on_time(lived), *self._hostile()]
+        told += [*self.deletes(self._dice.randrange(4)), *self.poison(self._dice.randrange(12))]
         told += self._dice.choices(told, k=len(told) // 10)
         if self._dice.random() < 0.3:
             told += [Told(*message) for message in self._sample]
         told = [self._misplaced(one) if self._dice.random() < 0.02 else one for one in told]
         self._dice.shuffle(told)
+        self._told += told
         return told
 
-    def rest(self) -> list[Told]:
-        """What has been held back so far."""
+    def again(self) -> list[Told]:
+        """Some thousands of everything that was told so far, once more and in another order."""
+        return self._dice.sample(self._told, min(len(self._told), 3000))
+
+    def late(self) -> list[Told]:
+        """All that has been held back so far, the newest first."""
         held, self._held = self._held, []
-        return [one for _, one in held]
+        return [one for _, one in reversed(held)]
+
+    def deletes(self, count: int) -> list[Told]:
+        """Deletes of so many flow runs, of task runs of theirs too; of some before anything else was told of them."""
+        flow_runs = self._dice.sample(self._flow_runs, min(len(self._flow_runs), count))
+        told = [self._event("flow_run", flow_run, {"id": flow_run}) for flow_run in flow_runs]
+        told += [
+            self._event("task_run", event["data"]["flow_run_id"], event["data"])
+            for one in self._dice.sample(self._told, min(len(self._told), count))
+            if b'"entity":"task_run"' in one.value
+            if (event := json.loads(one.value))["data"].get("flow_run_id")
+        ]
+        return told
+
+    def poison(self, count: int) -> list[Told]:
+        """So many records that are no events."""
+        topics = (self._settings.runs_topic, self._settings.runs_topic, self._settings.catalog_topic)
+        return [
+            Told(self._dice.choice(topics), self._dice.randbytes(4), value, poison=True)
+            for value in self._dice.choices(POISON, k=count)
+        ]
 
     def _note(self, told: list[Told]) -> None:
         for one in told:
@@ -122,21 +150,15 @@ class Traffic:
         dices = [random.Random(self._dice.randrange(1 << 60)) for _ in range(self._dice.randrange(10, 60))]
         for event in estate_of(dices, self._latest_us):
             value = json.dumps(_moved(event, space)).encode()
-            message = checked(value, self._settings, self._latest_us)
+            try:
+                message = checked(value, self._settings, self._latest_us)
+            except BadEventError:
+                continue
             assert isinstance(message, Message)
             yield Told(*message)
 
-    def _deletes(self) -> Iterator[Told]:
-        for flow_run in self._dice.sample(self._flow_runs, min(len(self._flow_runs), self._dice.randrange(4))):
-            yield self._event("flow_run", "delete", flow_run, {"id": flow_run})
-
-    def _poison(self) -> Iterator[Told]:
-        topics = (self._settings.runs_topic, self._settings.catalog_topic)
-        for value in self._dice.choices(POISON, k=self._dice.randrange(12)):
-            yield Told(self._dice.choice(topics), self._dice.randbytes(4), value, poison=True)
-
-    def _event(self, entity: str, action: str, key: str, data: dict[str, Any]) -> Told:
-        event = {"entity": entity, "action": action, "occurred": text_of(self.now_us), "data": data}
+    def _event(self, entity: str, key: str, data: dict[str, Any]) -> Told:
+        event = {"entity": entity, "action": "delete", "occurred": text_of(self.now_us), "data": data}
         return Told(self._settings.runs_topic, key.encode(), json.dumps(event).encode())
 
     def _misplaced(self, one: Told) -> Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ class TroubleError(Exception):
 class World:
     """All processes, with their data and logs in `folder`."""
 
-    def __init__(self, folder: Path, partitions: int) -> None:
+    def __init__(self, folder: Path, partitions: int, workers: int) -> None:
         self.folder = folder
         self.kafka = JarKafka(folder / "kafka")
         self.valkey = Valkey(folder / "valkey")
@@ -45,19 +46,19 @@ class World:
         self.api = Child("api", [sys.executable, "-m", "runtally", "api"], folder / "api.log", self._environment)
         self.workers: list[Child] = []
         self._made = 0
+        self._wanted = workers
 
     @property
     def url(self) -> str:
         """Where the API answers."""
         return f"http://{ports.HOST}:{self.settings.api_port}"
 
-    async def start(self, workers: int) -> None:
+    async def start(self) -> None:
         """Start everything; returns when the API is ready."""
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in (self.kafka, self.valkey, self.aside)))
         await topics.create(self.settings)
         self.api.start()
-        for _ in range(workers):
-            self.add_worker()
+        self.put_right()
         await until(self.ready, 60, "the API is not ready after the start")
 
     def stop(self) -> None:
@@ -84,6 +85,13 @@ class World:
         """End one: with no grace by SIGKILL."""
         self.workers.remove(worker)
         await asyncio.to_thread(worker.stop, grace_s)
+
+    def put_right(self) -> None:
+        """Let go on what was stopped, and have as many workers as there should be."""
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+        while len(self.workers) < self._wanted:
+            self.add_worker()
 
     async def ready(self) -> bool:
         """Whether the API says that its answers are complete."""
