@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from ..core.levels import NONE
+from ..core.levels import LEVELS, MINUTE_US, NONE
 from ..core.scopes import SCOPES, Scope
 
 CATALOG: Final = "c"
 FLOW_RUN_BUCKETS: Final = 0x1000
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Number of the stored format; another one in Redis is refused by name."""
+RAW_MINUTES: Final = LEVELS[1].width_us // MINUTE_US
+"""So many minutes of raw runs share a hash: a month is read in a tenth of the look-ups, a minute costs little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,17 @@ KEYS: Final = (
         "a (all), c (cohort), f (flow), d (deployment)",
         "rollup retention",
     ),
-    Key(f"{_SHARD}raw:<minute>", "hash", "task run id → record", "raw retention"),
+    Key(
+        f"{_SHARD}raw:<b>",
+        "hash",
+        "task run id → record, of ten minutes (`none`: runs without expected start)",
+        "raw retention",
+    ),
     Key(
         f"{_SHARD}members:<id>",
         "hash",
-        "the index: task run id → minute, or the day of a frozen or deleted one, of one flow run; `f` → the day of a "
-        "frozen flow run",
+        "the index: task run id → bucket of its record, or the day of a frozen or deleted one, of one flow run; `f` → "
+        "the day of a frozen flow run",
         "the cells of its runs",
     ),
     Key(
@@ -90,7 +97,6 @@ _WORDS: Final = {
     "<k>": b"[%s]" % "".join(kind.letter for kind in SCOPES).encode(),
     "<l>": rb"[0-9]",
     "<b>": rb"(?:[0-9]+|none)",
-    "<minute>": rb"(?:[0-9]+|none)",
     "<day>": rb"[0-9]+",
     "<n>": rb"[0-9]+",
     "<id>": rb".{16}",
@@ -138,9 +144,9 @@ class Keys:
         name = b"none" if bucket == NONE else b"%d" % bucket
         return b"%scells:%s%d:%s" % (self.root, kind.letter.encode(), level, name)
 
-    def raw(self, minute: int) -> bytes:
-        """Hash of the records of one minute."""
-        return self.root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
+    def raw(self, bucket: int) -> bytes:
+        """Hash of the records of one raw bucket, see `raw_bucket`."""
+        return self.root + (b"raw:none" if bucket == NONE else b"raw:%d" % bucket)
 
     def members(self, flow_run: bytes) -> bytes:
         """Index hash of one flow run's task runs."""
@@ -161,6 +167,11 @@ class Keys:
     def leaving(self, day: int) -> bytes:
         """What leaves the index with the cells of a day."""
         return self.root + b"leaving:%d" % day
+
+
+def raw_bucket(minute: int) -> int:
+    """The bucket of raw records that holds those of a minute; NONE for NONE."""
+    return NONE if minute == NONE else minute // RAW_MINUTES
 
 
 def _id_bucket(identity: bytes) -> int:
