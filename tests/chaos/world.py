@@ -39,7 +39,7 @@ class World:
             **{"topic_prefix": NAME, "redis_prefix": NAME, "group_id": NAME},
             "api_port": ports.any_free(),
             # Runs of any age take part, and all of them are asked for.
-            "raw_retention": "never",
+            **{"raw_retention": "never", "rollup_retention": "never"},
         }
         self._environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in given.items()}
         self.settings = Settings(**given)
