@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def main() -> int:
     cycles = given.cycles or (10 if not given.minutes else sys.maxsize)
     folder = Path(tempfile.mkdtemp(prefix="runtally-chaos-"))
     print(f"seed {seed}, logs in {folder}", file=sys.stderr)
+    # Clients in this process say many times a second that a server is away.
+    logging.basicConfig(filename=folder / "driver.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     done = asyncio.run(driver.run(folder, seed, cycles, until_s, given.rule, report.say))
     report.show(done, as_json=given.json)
     return 1 if done.trouble else 0

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 from pydantic import ValidationError
-from redis.asyncio import Redis
 
 from runtally.api.models import HistoryBody
 from runtally.ops.verify import verify
@@ -20,7 +19,7 @@ from ..reference import Reference
 from ..reference.times import body_time_us
 from ..strategies import filters_of, question
 from .log import Log
-from .shadow import Shadow, contents, differences
+from .shadow import Shadow
 from .traffic import Traffic
 from .world import TroubleError, World
 
@@ -157,13 +156,4 @@ class QuietPoint:
         verified = await verify(self._world.settings, None, lambda _done, _total: None)
         found = [f"verify: {one}" for one in verified.named[:_MOST_SHOWN]]
         await self._shadow.follow()
-        settings = self._world.settings
-        async with (
-            Redis.from_url(settings.redis_url, protocol=2) as here,
-            Redis.from_url(self._shadow.settings.redis_url, protocol=2) as aside,
-        ):
-            for name in self._log.records:
-                have = await contents(here, settings, name)
-                want = await contents(aside, settings, name)
-                found += [f"shard {name}: {one}" for one in differences(have, want)[:_MOST_SHOWN]]
-        return found
+        return found + await self._shadow.differences(self._world.settings)

@@ -27,6 +27,7 @@ from .world import TroubleError, World, until
 _RECOVERED_WITHIN_S = 90
 _QUIET_WITHIN_S = 90
 _QUESTIONS = 14
+_REBUILT_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ async def run(
         try:
             while len(done.cycles) < cycles and time.monotonic() - began < until_s and not done.trouble:
                 await driver.cycle(_next(chosen, done, dice))
+            if not done.trouble:
+                done.trouble += await driver.rebuilt()
         finally:
             await driver.stop()
     except* TroubleError as errors:
@@ -95,6 +98,7 @@ class _Driver:
         self._shadow = Shadow(world.settings.model_copy(update={"redis_url": world.aside.url}), self._log)
         self._producers = Producers(world, dice)
         self._traffic = Traffic(world.settings, dice, time.time_ns() // 1000)
+        self._rebuilds = 0
         self._client = Client(world, self._traffic, dice)
         self._quiet = QuietPoint(world, self._log, self._shadow)
 
@@ -121,7 +125,7 @@ class _Driver:
             self._note(f"  {await rule.happen(world, dice)}")
             over = time.monotonic()
             beacons = await self._beacons()
-            await until(lambda: self._passed(beacons), _RECOVERED_WITHIN_S, f"all partitions live again ({beacons})")
+            await until(lambda: self._lives(beacons), _RECOVERED_WITHIN_S, f"all partitions live again ({beacons})")
             recovery_s = time.monotonic() - over
             await asking
         world.put_right()
@@ -130,12 +134,26 @@ class _Driver:
         found = self._client.differences(self._log)
         asked = [*questions(dice, self._traffic, _QUESTIONS)]
         found += await self._quiet.differences(self._producers.acked, asked)
+        if len(self._done.cycles) % _REBUILT_EVERY == _REBUILT_EVERY - 1:
+            found += await self.rebuilt()
         self._done.trouble += found
         events = self._log.events - before
         number = len(self._done.cycles) + 1
         answers = len(asked) + self._client.checked
         self._done.cycles.append(Cycle(number, rule.name, traffic, events, recovery_s, answers))
         self._note(f"  {'WRONG' if found else 'right'}: {events} events, lived again after {recovery_s:.1f} s")
+
+    async def rebuilt(self) -> list[str]:
+        """How the whole log, applied anew in other batches, differs from what has followed it."""
+        self._rebuilds += 1
+        settings = self._shadow.settings.model_copy(update={"redis_prefix": f"rebuilt-{self._rebuilds}"})
+        anew = Shadow(settings, self._log)
+        await anew.start()
+        try:
+            await anew.follow(batch=self._dice.choice((200, 1000, 5000)))
+            return await anew.differences(self._shadow.settings)
+        finally:
+            await anew.stop()
 
     async def _beacons(self) -> dict[str, int]:
         """Send one event to each partition of runs; by shard the offset that has to be applied."""
@@ -148,12 +166,13 @@ class _Driver:
             except KafkaError:
                 await asyncio.sleep(0.1)
 
-    async def _passed(self, offsets: dict[str, int]) -> bool:
+    async def _lives(self, offsets: dict[str, int]) -> bool:
+        """Whether every partition has been applied so far, and the API says that its answers are complete."""
         try:
             ledgers = await self._ledgers()
         except RedisError:
             return False
-        return all(ledgers[name] >= offset for name, offset in offsets.items())
+        return all(ledgers[name] >= offset for name, offset in offsets.items()) and await self._world.ready()
 
     async def _at_rest(self) -> bool:
         self._world.check_alive()

@@ -31,6 +31,7 @@ class Producers:
         self._world = world
         self._dice = dice
         self._publisher = Publisher(world.settings)
+        self._forgetful: AIOKafkaProducer | None = None
         self.acked: set[tuple[str, bytes]] = set()
         self.again = 0
         """How often something was sent once more because nobody knew whether it had arrived."""
@@ -41,6 +42,7 @@ class Producers:
 
     async def stop(self) -> None:
         """Disconnect."""
+        await self._forget()
         await self._publisher.__aexit__(None, None, None)
 
     async def send(self, told: Sequence[Told], seconds: float = 0) -> None:
@@ -77,21 +79,26 @@ class Producers:
     async def _forgetfully(self, chunk: Sequence[Told]) -> None:
         """Not idempotent, and in doubt everything is sent again; now and then without any doubt."""
         while True:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._world.settings.kafka, acks="all", linger_ms=5, request_timeout_ms=3000
-            )
             try:
-                await producer.start()
+                if self._forgetful is None:
+                    self._forgetful = AIOKafkaProducer(
+                        bootstrap_servers=self._world.settings.kafka, acks="all", linger_ms=5, request_timeout_ms=3000
+                    )
+                    await self._forgetful.start()
                 for _ in range(self._dice.choice((1, 1, 1, 2))):
-                    sent = [await producer.send(one.topic, one.value, one.key) for one in chunk]
+                    sent = [await self._forgetful.send(one.topic, one.value, one.key) for one in chunk]
                     await asyncio.gather(*sent)
                 return
             except KafkaError:
                 self.again += 1
-            finally:
-                with suppress(KafkaError):
-                    await producer.stop()
+                await self._forget()
             await asyncio.sleep(_AGAIN_S)
+
+    async def _forget(self) -> None:
+        producer, self._forgetful = self._forgetful, None
+        if producer is not None:
+            with suppress(KafkaError):
+                await producer.stop()
 
     async def _by_http(self, chunk: Sequence[Told]) -> None:
         """Through the API, until it has said 202."""

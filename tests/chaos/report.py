@@ -27,7 +27,12 @@ def show(done: Run, *, as_json: bool) -> None:
         shutil.rmtree(done.folder, ignore_errors=True)
     rows = _by_rule(done.cycles)
     if as_json:
-        found = {"seed": done.seed, "cycles": len(done.cycles), "seconds": round(done.seconds, 1), "faults": rows}
+        found: dict[str, Any] = {
+            "seed": done.seed,
+            "cycles": len(done.cycles),
+            "seconds": round(done.seconds, 1),
+            "faults": rows,
+        }
         found |= {"trouble": done.trouble, "logs": str(done.folder) if done.trouble else None}
         print(json.dumps(found))
         return

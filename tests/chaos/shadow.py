@@ -31,6 +31,7 @@ from runtally.stream.log import mark_of
 from .log import Log
 
 _BATCH: Final = 3000
+_MOST_SHOWN: Final = 20
 _STATE_FIELDS: Final = {b"flow_runs": 3, b"flows": 0, b"deployments": 0}
 
 Contents = dict[tuple[Any, ...], Any]
@@ -50,7 +51,6 @@ class Shadow:
 
     async def start(self) -> None:
         """Begin with nothing."""
-        await self._redis.flushall()
         for name in self._log.records:
             self._shards[name] = shard(self._redis, self.settings, name)
             count = 1 if name == CATALOG else self.settings.partitions
@@ -62,12 +62,22 @@ class Shadow:
             await one.close()
         await self._redis.aclose()
 
-    async def follow(self) -> None:
-        """Apply what has been read of the log since."""
+    async def follow(self, batch: int = _BATCH) -> None:
+        """Apply what has been read of the log since, so many records at once."""
         for name, records in self._log.records.items():
-            for at in range(self._applied[name], len(records), _BATCH):
-                await self._apply(name, records[at : at + _BATCH])
+            for at in range(self._applied[name], len(records), batch):
+                await self._apply(name, records[at : at + batch])
             self._applied[name] = len(records)
+
+    async def differences(self, settings: Settings) -> list[str]:
+        """How another store of the same log differs, in words."""
+        found: list[str] = []
+        async with Redis.from_url(settings.redis_url, protocol=2) as other:
+            for name in self._shards:
+                have = await contents(other, settings, name)
+                want = await contents(self._redis, self.settings, name)
+                found += [f"shard {name}: {one}" for one in differences(have, want)[:_MOST_SHOWN]]
+        return found
 
     async def _apply(self, name: str, records: list[Any]) -> None:
         found = parse_all(
