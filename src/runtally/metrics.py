@@ -86,7 +86,8 @@ METRICS: Final = (
         "counter",
         ("shard", "reason"),
         "How often a shard's ledger had to be read again: `assigned` is ordinary, `fenced` means that another worker "
-        "or a repair wrote, `lost` that a server went away, `moved` that Redis was emptied, restored or failed over.",
+        "or a repair wrote, `lost` that a server went away, `moved` that Redis was emptied, restored or failed over, "
+        "`rebuilt` that its cells were of another version and are not any more.",
     ),
     Metric(
         "shard_state",

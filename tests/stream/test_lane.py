@@ -42,6 +42,7 @@ class PlayedShard:
 
     name = "0"
     next_offset = 5
+    outdated = ""
 
     def __init__(self) -> None:
         self.told: list[int | None] = []

@@ -14,6 +14,7 @@
     <prefix>:{<g>.<shard>}:flow_runs:<b>  hash    flow run id → record, bucketed by id
     <prefix>:{<g>.<shard>}:touched        zset    minute → seq of its last change
     <prefix>:{<g>.<shard>}:touched_ids    zset    id of a flow run, flow or deployment → seq of its last change
+    <prefix>:{<g>.<shard>}:rebuild        hash    a rebuild that was asked for, and how far it is; gone when it is over
     <prefix>:{<g>.c}:flows                hash    flow id → record
     <prefix>:{<g>.c}:deployments          hash    deployment id → record
 
@@ -42,7 +43,9 @@ def live_key(prefix: str) -> bytes:
 class Keys:
     """The keys of one shard of one generation."""
 
-    __slots__ = (*("cohorts", "days", "deployments", "flows", "ledger", "root", "states", "touched", "touched_ids"),)
+    __slots__ = (
+        *("cohorts", "days", "deployments", "flows", "ledger", "rebuild", "root", "states", "touched", "touched_ids"),
+    )
 
     def __init__(self, prefix: str, generation: str, shard: str) -> None:
         root = f"{prefix}:{{{generation}.{shard}}}:".encode()
@@ -53,6 +56,7 @@ class Keys:
         self.days = root + b"days"
         self.touched = root + b"touched"
         self.touched_ids = root + b"touched_ids"
+        self.rebuild = root + b"rebuild"
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 
