@@ -103,9 +103,7 @@ def _show(found: Verified) -> None:
     if found.same:
         typer.echo(f"all the same: {looked_at}")
     else:
-        typer.echo(
-            f"{found.wrong:,} cells are wrong: {looked_at}. `runtally rebuild` makes them anew from the raw runs"
-        )
+        typer.echo(f"wrong cells: {found.wrong:,} of {looked_at}. `runtally rebuild` makes them anew from the raw runs")
 
 
 @contextmanager
