@@ -8,8 +8,8 @@
     <prefix>:{<g>.<shard>}:cells:<k><l>:<b>  hash  scope → packed cells of bucket b (`none`: no expected time) at
                                                   level l; k is the kind of scope: a (all), c (cohort), f (flow),
                                                   d (deployment)
-    <prefix>:{<g>.<shard>}:raw:<minute>   hash    run id → record
-    <prefix>:{<g>.<shard>}:members:<id>   hash    task run id → minute, of one flow run
+    <prefix>:{<g>.<shard>}:raw:<b>        hash    run id → record, of ten minutes (`none`: no expected time)
+    <prefix>:{<g>.<shard>}:members:<id>   hash    task run id → bucket of its raw record, of one flow run
     <prefix>:{<g>.<shard>}:single:<b>     hash    the same for task runs without a flow run, bucketed by id
     <prefix>:{<g>.<shard>}:flow_runs:<b>  hash    flow run id → record, bucketed by id
     <prefix>:{<g>.<shard>}:touched        zset    minute → seq of its last change
@@ -25,13 +25,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..core.levels import NONE
+from ..core.levels import LEVELS, MINUTE_US, NONE
 from ..core.scopes import Scope
 
 CATALOG: Final = "c"
 _BUCKET_MASK: Final = 0xFFF
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Number of the stored format; another one in Redis is refused by name."""
+RAW_MINUTES: Final = LEVELS[1].width_us // MINUTE_US
+"""So many minutes of raw runs share a hash: a month is read in a tenth of the look-ups, a minute costs little more."""
 
 
 def live_key(prefix: str) -> bytes:
@@ -61,9 +63,9 @@ class Keys:
         name = b"none" if bucket == NONE else b"%d" % bucket
         return b"%scells:%s%d:%s" % (self.root, kind.letter.encode(), level, name)
 
-    def raw(self, minute: int) -> bytes:
-        """Hash of the records of one minute."""
-        return self.root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
+    def raw(self, bucket: int) -> bytes:
+        """Hash of the records of one raw bucket, see `raw_bucket`."""
+        return self.root + (b"raw:none" if bucket == NONE else b"raw:%d" % bucket)
 
     def members(self, flow_run: bytes) -> bytes:
         """Index hash of one flow run's task runs."""
@@ -76,6 +78,11 @@ class Keys:
     def flow_runs(self, flow_run: bytes) -> bytes:
         """Hash that holds a flow run's record."""
         return self.root + b"flow_runs:%d" % _id_bucket(flow_run)
+
+
+def raw_bucket(minute: int) -> int:
+    """The bucket of raw records that holds those of a minute; NONE for NONE."""
+    return NONE if minute == NONE else minute // RAW_MINUTES
 
 
 def _id_bucket(identity: bytes) -> int:

@@ -20,6 +20,7 @@ from ..settings import Settings
 from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
+from .keys import raw_bucket
 from .ledger import LogEnds
 from .link import Command
 from .records import (
@@ -265,17 +266,17 @@ class _Edit:
                 members[run] = DEAD
                 entries += (run, TOMBSTONE)
                 if record is not None:
-                    self._raw_gone[minute_of(record)].append(run)
+                    self._raw_gone[raw_bucket(minute_of(record))].append(run)
                 continue
             written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
             self.new.add(written, cohort)
             self._moved.add(run)
-            minute = minute_of(written)
-            self._raw[minute] += (run, written)
-            was = None if record is None else minute_of(record)
-            if was != minute:
-                entries += (run, minute)
+            bucket = raw_bucket(minute_of(written))
+            self._raw[bucket] += (run, written)
+            was = None if record is None else raw_bucket(minute_of(record))
+            if was != bucket:
+                entries += (run, bucket)
                 if was is not None:
                     self._raw_gone[was].append(run)
 
@@ -289,7 +290,7 @@ class _Edit:
                 continue
             self.old.add(record, cohort_before)
             if dead:
-                self._raw_gone[minute_of(record)].append(run)
+                self._raw_gone[raw_bucket(minute_of(record))].append(run)
             else:
                 self.new.add(record, cohort)
         if dead:
@@ -299,10 +300,10 @@ class _Edit:
     def commands(self, seq: int, days: set[int]) -> list[Command]:
         """Everything but the cells, as commands; adds the new rows' days to `days`."""
         keys = self._shard_keys
-        minutes = {*self._raw, *self._raw_gone, *map(minute_of, self.new.records)}
+        minutes = {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
         commands: list[Command] = [
-            *[("HDEL", keys.raw(minute), *runs) for minute, runs in self._raw_gone.items()],
-            *[("HSET", keys.raw(minute), *pairs) for minute, pairs in self._raw.items()],
+            *[("HDEL", keys.raw(bucket), *runs) for bucket, runs in self._raw_gone.items()],
+            *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
             *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
             *[("DEL", key) for key in self._index_gone],
             *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
