@@ -25,7 +25,7 @@ RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides R
 
 def verify(
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at so many days of shards, chosen at random. Default: at all.")
+        int | None, typer.Option(min=1, help="Look at so many days of shards, chosen at random. Default: all of them.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     redis_url: RedisUrl = None,

@@ -64,7 +64,8 @@ class Rebuild:
         commands.append(("HSET", key, *standing, *(("finished", self.token) if last else ())))
         commands.append(("EXPIRE", key, _KEPT_S))
         current = current_cells()
-        await fence.step(commands, current if last or fence.ledger.cells == current else half_rebuilt(fence.ledger))
+        whole = last or fence.ledger.cells == current
+        await fence.step(commands, cells=current if whole else half_rebuilt(fence.ledger))
         book.committed()
         self._done, self._written = done, written
         return found.any

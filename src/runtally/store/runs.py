@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 from redis.asyncio import Redis
 
-from ..core.changes import FLOW_RUN, TASK_RUN, Change
+from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
 from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
 from ..core.levels import COARSEST, DAY_US, MINUTE_US, NONE
 from ..core.rows import Ints
-from ..core.versions import Stored, merge
+from ..core.versions import Stored, merge, repeats
 from ..settings import Settings
 from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
@@ -151,7 +151,7 @@ class RunsShard:
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim()
-        return Applied(len(batch.changes) - edit.stale, edit.stale)
+        return Applied(len(batch.changes) - edit.stale - edit.duplicate, edit.stale, edit.duplicate)
 
     async def _cell_commands(self, edit: _Edit) -> list[Command]:
         """The new cells of everything that the rows' changes touch."""
@@ -219,7 +219,7 @@ class _Edit:
     def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
         self.new = _Side()
         self.old = _Side()
-        self.stale = 0
+        self.stale = self.duplicate = 0
         self._shard_keys = fence.keys
         self._floor = fence.ledger.floor
         self._states = states
@@ -248,7 +248,8 @@ class _Edit:
         stored = old
         for change in changes:
             after = merge(FLOW_RUN, stored, change)
-            self.stale += after is stored
+            if after is stored:
+                self._note_nothing_new(FLOW_RUN, after, change)
             stored = after
         if stored is None or stored is old:
             return False
@@ -278,7 +279,8 @@ class _Edit:
                     stored = None
                     break
                 after = merge(TASK_RUN, stored, change)
-                self.stale += after is stored
+                if after is stored:
+                    self._note_nothing_new(TASK_RUN, after, change)
                 stored = after
             if stored is old and stored is not None:
                 continue
@@ -346,6 +348,12 @@ class _Edit:
             commands.append(("ZADD", keys.touched_ids, *[part for run in self._flow_runs for part in (seq, run)]))
         commands += [("ZREMRANGEBYSCORE", key, "-inf", self._floor) for key in (keys.touched, keys.touched_ids)]
         return commands
+
+    def _note_nothing_new(self, entity: Entity, stored: Stored, change: Change) -> None:
+        if repeats(entity, stored, change):
+            self.duplicate += 1
+        else:
+            self.stale += 1
 
     def _state_number(self, stored: Stored) -> int:
         state = stored.values[0]
