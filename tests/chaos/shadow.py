@@ -17,6 +17,7 @@ from runtally.events.snapshots import parse_all
 from runtally.events.wire import Ignored
 from runtally.settings import Settings
 from runtally.store.fence import Batch
+from runtally.store.index import gone, unpacked
 from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.records import (
@@ -32,6 +33,7 @@ from .log import Log
 
 _BATCH: Final = 3000
 _MOST_SHOWN: Final = 20
+_NOT_COMPARED: Final = (b"ledger", b"states", b"cohorts", b"days", b"touched", b"touched_ids", b"rebuild")
 _STATE_FIELDS: Final = {b"flow_runs": 3, b"flows": 0, b"deployments": 0}
 
 Contents = dict[tuple[Any, ...], Any]
@@ -92,8 +94,9 @@ class Shadow:
             if not isinstance(one, BadEventError | Ignored)
             and (name == CATALOG or str(self._partition_of(one)) == name)
         ]
+        watermark_us = max(record.timestamp for record in records) * 1000
         here = self._shards[name]
-        await here.apply(Batch(here.next_offset, records[-1].offset + 1, changes, mark_of(records[-1]), 0))
+        await here.apply(Batch(here.next_offset, records[-1].offset + 1, changes, mark_of(records[-1]), watermark_us))
 
 
 async def _no_record(offset: int) -> Mark | None:
@@ -112,7 +115,10 @@ async def contents(redis: Redis, settings: Settings, name: str) -> Contents:
             for run, record in (await redis.hgetall(key)).items():
                 found[kind, rest, run] = decode_task_run(record, states.names)
         elif kind in (b"members", b"single"):
-            found |= {(kind, rest, run): value for run, value in (await redis.hgetall(key)).items()}
+            # The day of a deleted one is that of the batch in which it was deleted.
+            found |= {(kind, rest, run): gone(int(at)) is None and at for run, at in (await redis.hgetall(key)).items()}
+        elif kind == b"leaving":
+            found |= {(kind, *entry): True for entry in unpacked(await redis.get(key))}
         elif kind in _STATE_FIELDS:
             for own_id, record in (await redis.hgetall(key)).items():
                 found[kind, own_id] = decode_entity(record, _STATE_FIELDS[kind]) if record else None
@@ -121,7 +127,7 @@ async def contents(redis: Redis, settings: Settings, name: str) -> Contents:
                 scope = cohorts[int(field)] if rest.startswith(COHORT.letter.encode()) else field
                 found |= {(kind, rest, scope, group): sums for group, sums in _cells(packed, states)}
         else:
-            assert kind in (b"ledger", b"states", b"cohorts", b"days", b"touched", b"touched_ids"), key
+            assert kind in _NOT_COMPARED, key
     return found
 
 
