@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from runtally.embedded.child import Child
 from runtally.settings import Settings
 
 from .servers import found
+from .servers.forks import ForkedChild, Forkery
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -129,20 +129,25 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def forkery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forkery]:
+    """Starts commands of runtally at once."""
+    forkery = Forkery(tmp_path_factory.mktemp("forkery"))
+    forkery.start()
+    yield forkery
+    forkery.stop()
+
+
 @pytest.fixture
-def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starter]:
+def processes(request: pytest.FixtureRequest, forkery: Forkery, tmp_path: Path) -> Iterator[Starter]:
     """`processes("worker", settings, *more)`: a running `runtally worker`; stopped afterwards, its log shown when the
     test fails."""
     started: list[Child] = []
 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
-        child = Child(
-            name,
-            [sys.executable, "-m", "runtally", command, *arguments],
-            tmp_path / f"{name}.log",
-            {**environment(settings), **variables},
-        )
+        variables = {**environment(settings), **variables}
+        child = ForkedChild(forkery, name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child
