@@ -48,7 +48,7 @@ _LINKS: Final = 3
 _BLOCKS_A_READ: Final = 4
 _PATCHES: Final = 8
 """So many blocks of a shard are patched within a refresh; more are read beside it."""
-_BUSY: Final = 64
+_BUSY: Final = 16
 _BLOCKS_A_DAY: Final = COARSEST.width_us // LEVELS[BLOCK_LEVEL].width_us
 
 Read = Callable[[Link], Awaitable[None]]
@@ -139,8 +139,10 @@ class Scanning:
                     patches = {} if reads else self._patches(blocks, busy)
                     if not reads and not patches:
                         found = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
-                        stand = self._stand(now_us, line_of_scan(sum(s.size for s in found), because))
-                        return found, replace(stand, spent_s={"read": time.perf_counter() - began})
+                        rows = sum(snapshot.size for snapshot in found)
+                        stand = self._stand(now_us, line_of_scan(rows, because))
+                        spent_s = {"read": time.perf_counter() - began}
+                        return found, replace(stand, spent_s=spent_s, found="scan", raw_rows=rows)
                 if reads:
                     await self._read(parts, blocks)
         raise BusyError("the runs of this range change faster than they can be read")
@@ -158,8 +160,8 @@ class Scanning:
 
     def _patches(self, blocks: Blocks, busy: set[int]) -> Wanted:
         """The blocks that are behind, by view. What was written again since it was read is read in every further round,
-        of all shards since they write to the same minutes: else a busy range is seldom all there."""
-        behind = {minute for view in self._shards.views for bucket in blocks(view) for minute in _behind(view, bucket)}
+        of all shards since they write to the same buckets: else a busy range is seldom all there."""
+        behind = {raw for view in self._shards.views for bucket in blocks(view) for raw in _behind(view, bucket)}
         if behind and len(behind) <= _BUSY:
             busy |= behind
             for view in self._shards.views:

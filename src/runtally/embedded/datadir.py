@@ -24,7 +24,7 @@ import psutil
 from ..errors import AlreadyRunningError, UserError
 from . import upfile
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _LOG_BYTES: Final = 4 << 20
 _ORPHANS_END_S: Final = 3.0
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..errors import LedgerTroubleError
 from .bounded import Bounded
 from .fence import Fence
+from .keys import raw_bucket
 from .link import Command
 from .records import DEAD, TOMBSTONE, minute_of
 
@@ -90,16 +91,16 @@ class Families:
                 family = Family()
                 family.flow_run = next(taken)
                 size = next(taken)
-                minutes = next(taken) if ids else []
+                buckets = next(taken) if ids else []
                 family.complete = size <= SMALL_FAMILY
                 if 0 < size <= SMALL_FAMILY:
                     whole.append(flow_run)
                 else:
-                    for run, minute in zip(ids, minutes, strict=True):
-                        _note(family, run, minute, found)
+                    for run, bucket in zip(ids, buckets, strict=True):
+                        _note(family, run, bucket, found)
             elif not family.complete and (missing := ids - family.members.keys()):
-                for run, minute in zip(missing, next(taken), strict=True):
-                    _note(family, run, minute, found)
+                for run, bucket in zip(missing, next(taken), strict=True):
+                    _note(family, run, bucket, found)
             self._known.put(flow_run, family)
         await self._load_members(whole, found)
 
@@ -128,35 +129,35 @@ class Families:
         replies = await self._fence.read([("HGETALL", keys.members(flow_run)) for flow_run in flow_runs])
         for flow_run, flat in zip(flow_runs, replies, strict=True):
             family = self[flow_run]
-            for run, minute in zip(flat[::2], flat[1::2], strict=True):
+            for run, bucket in zip(flat[::2], flat[1::2], strict=True):
                 if run not in family.members:
-                    _note(family, run, minute, found)
-        by_minute: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
-        for family, run, minute in found:
-            by_minute[minute].append((family, run))
+                    _note(family, run, bucket, found)
+        by_bucket: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
+        for family, run, bucket in found:
+            by_bucket[bucket].append((family, run))
         pieces = [
-            (minute, places[at : at + _CHUNK])
-            for minute, places in by_minute.items()
+            (bucket, places[at : at + _CHUNK])
+            for bucket, places in by_bucket.items()
             for at in range(0, len(places), _CHUNK)
         ]
         replies = await self._fence.read(
-            [("HMGET", keys.raw(minute), *[run for _, run in places]) for minute, places in pieces]
+            [("HMGET", keys.raw(bucket), *[run for _, run in places]) for bucket, places in pieces]
         )
-        for (minute, places), records in zip(pieces, replies, strict=True):
+        for (bucket, places), records in zip(pieces, replies, strict=True):
             for (family, run), record in zip(places, records, strict=True):
-                if record is None or minute_of(record) != minute:
+                if record is None or raw_bucket(minute_of(record)) != bucket:
                     raise LedgerTroubleError(
                         self._fence.shard,
-                        f"the index names run {run.hex()} in minute {minute}, where it is not: something else "
+                        f"the index names run {run.hex()} in raw bucket {bucket}, where it is not: something else "
                         "wrote to these keys. Empty this prefix to build everything anew from the log",
                     )
                 family.members[run] = record
 
 
-def _note(family: Family, run: bytes, minute: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
-    if minute is None:
+def _note(family: Family, run: bytes, bucket: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
+    if bucket is None:
         return
-    at = int(minute)
+    at = int(bucket)
     if at == TOMBSTONE:
         family.members[run] = DEAD
     else:

@@ -39,10 +39,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, and those that said nothing newer."""
+    """What a batch did: changes that moved something, those that were older than what is known, and those that said
+    the newest once more."""
 
     changed: int
     stale: int
+    duplicate: int
 
 
 class Fence:

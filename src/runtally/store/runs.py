@@ -9,17 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 from redis.asyncio import Redis
 
-from ..core.changes import FLOW_RUN, TASK_RUN, Change
+from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
 from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE
 from ..core.rows import Ints
-from ..core.versions import Stored, merge
+from ..core.versions import Stored, merge, repeats
 from ..settings import Settings
 from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
+from .keys import raw_bucket
 from .ledger import LogEnds
 from .link import Command
 from .records import (
@@ -124,7 +125,7 @@ class RunsShard:
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim()
-        return Applied(len(batch.changes) - edit.stale, edit.stale)
+        return Applied(len(batch.changes) - edit.stale - edit.duplicate, edit.stale, edit.duplicate)
 
     async def _cell_commands(self, edit: _Edit) -> list[Command]:
         """The new cells of everything that the rows' changes touch."""
@@ -192,7 +193,7 @@ class _Edit:
     def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
         self.new = _Side()
         self.old = _Side()
-        self.stale = 0
+        self.stale = self.duplicate = 0
         self._shard_keys = fence.keys
         self._floor = fence.ledger.floor
         self._states = states
@@ -221,7 +222,8 @@ class _Edit:
         stored = old
         for change in changes:
             after = merge(FLOW_RUN, stored, change)
-            self.stale += after is stored
+            if after is stored:
+                self._note_nothing_new(FLOW_RUN, after, change)
             stored = after
         if stored is None or stored is old:
             return False
@@ -251,7 +253,8 @@ class _Edit:
                     stored = None
                     break
                 after = merge(TASK_RUN, stored, change)
-                self.stale += after is stored
+                if after is stored:
+                    self._note_nothing_new(TASK_RUN, after, change)
                 stored = after
             if stored is old and stored is not None:
                 continue
@@ -263,17 +266,17 @@ class _Edit:
                 members[run] = DEAD
                 entries += (run, TOMBSTONE)
                 if record is not None:
-                    self._raw_gone[minute_of(record)].append(run)
+                    self._raw_gone[raw_bucket(minute_of(record))].append(run)
                 continue
             written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
             self.new.add(written, cohort)
             self._moved.add(run)
-            minute = minute_of(written)
-            self._raw[minute] += (run, written)
-            was = None if record is None else minute_of(record)
-            if was != minute:
-                entries += (run, minute)
+            bucket = raw_bucket(minute_of(written))
+            self._raw[bucket] += (run, written)
+            was = None if record is None else raw_bucket(minute_of(record))
+            if was != bucket:
+                entries += (run, bucket)
                 if was is not None:
                     self._raw_gone[was].append(run)
 
@@ -287,7 +290,7 @@ class _Edit:
                 continue
             self.old.add(record, cohort_before)
             if dead:
-                self._raw_gone[minute_of(record)].append(run)
+                self._raw_gone[raw_bucket(minute_of(record))].append(run)
             else:
                 self.new.add(record, cohort)
         if dead:
@@ -297,10 +300,10 @@ class _Edit:
     def commands(self, seq: int, days: set[int]) -> list[Command]:
         """Everything but the cells, as commands; adds the new rows' days to `days`."""
         keys = self._shard_keys
-        minutes = {*self._raw, *self._raw_gone, *map(minute_of, self.new.records)}
+        minutes = {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
         commands: list[Command] = [
-            *[("HDEL", keys.raw(minute), *runs) for minute, runs in self._raw_gone.items()],
-            *[("HSET", keys.raw(minute), *pairs) for minute, pairs in self._raw.items()],
+            *[("HDEL", keys.raw(bucket), *runs) for bucket, runs in self._raw_gone.items()],
+            *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
             *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
             *[("DEL", key) for key in self._index_gone],
             *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
@@ -319,6 +322,12 @@ class _Edit:
             commands.append(("ZADD", keys.touched_ids, *[part for run in self._flow_runs for part in (seq, run)]))
         commands += [("ZREMRANGEBYSCORE", key, "-inf", self._floor) for key in (keys.touched, keys.touched_ids)]
         return commands
+
+    def _note_nothing_new(self, entity: Entity, stored: Stored, change: Change) -> None:
+        if repeats(entity, stored, change):
+            self.duplicate += 1
+        else:
+            self.stale += 1
 
     def _state_number(self, stored: Stored) -> int:
         state = stored.values[0]

@@ -141,12 +141,16 @@ class Lane:
             return
         started = time.monotonic()
         batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
+        parsed = time.monotonic()
         applied = await self._shard.apply(batch)
+        ended = time.monotonic()
         count = self._metrics
-        count["batches_total"].labels(self.name).inc()
-        count["batch_seconds"].labels(self.name).observe(time.monotonic() - started)
+        count["batch_events"].labels(self.name).observe(len(fetched.records))
+        count["batch_seconds"].labels(self.name).observe(ended - started)
+        count["commit_seconds"].labels(self.name).observe(ended - parsed)
         count["events_applied_total"].labels(self.name).inc(applied.changed)
         count["events_stale_total"].labels(self.name).inc(applied.stale)
+        count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
         count["delay_seconds"].labels(self.name).set(time.time() - fetched.records[-1].timestamp / 1000)
 
     async def _open(self) -> None:
@@ -164,7 +168,7 @@ class Lane:
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
-        self._metrics["reopened_total"].labels(self.name, self._reason).inc()
+        self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
             log.info("shard %s goes on at offset %d", self.name, offset)
@@ -188,5 +192,7 @@ class Lane:
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
+        if reason == "fenced":
+            self._metrics["fenced_total"].labels(self.name).inc()
         self._reason = reason
         self.state, self.trouble = "waiting", str(error)
