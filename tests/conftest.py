@@ -20,7 +20,7 @@ from runtally.settings import Settings
 from runtally.store.keys import named
 
 from .servers import found
-from .servers.forks import ForkedChild, Forkery
+from .servers.forks import ForkedChild
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -148,17 +148,8 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def forkery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forkery]:
-    """Starts commands of runtally at once."""
-    forkery = Forkery(tmp_path_factory.mktemp("forkery"))
-    forkery.start()
-    yield forkery
-    forkery.stop()
-
-
 @pytest.fixture
-def processes(request: pytest.FixtureRequest, forkery: Forkery, tmp_path: Path) -> Iterator[Starter]:
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starter]:
     """`processes("worker", settings, *more)`: a running `runtally worker`; stopped afterwards, its log shown when the
     test fails."""
     started: list[Child] = []
@@ -166,7 +157,7 @@ def processes(request: pytest.FixtureRequest, forkery: Forkery, tmp_path: Path) 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
         variables = {**environment(settings), **variables}
-        child = ForkedChild(forkery, name, [command, *arguments], tmp_path / f"{name}.log", variables)
+        child = ForkedChild(name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child

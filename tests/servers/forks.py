@@ -10,11 +10,14 @@ polars is not imported ahead: it starts threads, and threads do not survive a fo
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gc
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,45 +39,63 @@ _INTEGER = 4
 """Bytes of the integers that are sent: the length of a request, the id of a child, how it ended."""
 
 
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "COLUMNS": "200", "TZ": "UTC"}
+
+
+@functools.cache
+def forkery() -> Forkery:
+    """The one of this process of tests."""
+    made = Forkery(Path(tempfile.mkdtemp(prefix="runtally-forkery-")))
+    atexit.register(made.stop)
+    return made
+
+
+def run(
+    *arguments: object, told: bytes = b"", timeout: float = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `runtally arguments…` to its end, with what is told by a pipe on its standard input, and few other variables
+    than these."""
+    words = [*map(str, arguments)]
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(told)
+        given.seek(0)
+        with subprocess.Popen(["cat"], stdin=given, stdout=subprocess.PIPE) as cat:
+            assert cat.stdout
+            process = forkery().fork(words, _ENVIRONMENT | variables, [cat.stdout, out, err])
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+        said = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+    return subprocess.CompletedProcess(words, code, *said)
+
+
 class Forkery:
-    """The process that forks; its own log is in `folder`."""
+    """The process that forks; its own log is in `folder`, which it removes."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._control, theirs = socket.socketpair()
         self._child = _Importing(theirs, folder / "forkery.log")
-
-    def start(self) -> None:
-        """Let it import; the first `fork` waits until that is done."""
         self._child.start()
 
     def stop(self) -> None:
         """Stop it; what it has forked goes on."""
         self._control.close()
         self._child.stop(0)
+        shutil.rmtree(self._folder)
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], out: BinaryIO, err: BinaryIO) -> Forked:
-        """Start `runtally arguments…`, knowing no other variable than these."""
+    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[BinaryIO]) -> Forked:
+        """Start `runtally arguments…`, knowing no other variables, with these as standard input, output and error."""
         line, theirs = socket.socketpair()
-        request = json.dumps([[*map(str, arguments)], dict(environment)]).encode()
+        request = json.dumps([list(arguments), dict(environment)]).encode()
         with theirs:
-            files = [theirs.fileno(), out.fileno(), err.fileno()]
-            socket.send_fds(self._control, [len(request).to_bytes(_INTEGER)], files)
+            numbers = [theirs.fileno(), *(file.fileno() for file in files)]
+            socket.send_fds(self._control, [len(request).to_bytes(_INTEGER)], numbers)
             self._control.sendall(request)
         pid = line.recv(_INTEGER)
         assert pid, self._child.obituary()
         return Forked(int.from_bytes(pid), line, arguments)
-
-    def run(self, *arguments: object, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `runtally arguments…` to its end, knowing no other variable than these."""
-        words = [*map(str, arguments)]
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = self.fork(words, environment, out, err)
-            try:
-                code = process.wait(timeout)
-            finally:
-                process.kill()
-            said = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
-        return subprocess.CompletedProcess(words, code, *said)
 
 
 class Forked:
@@ -116,16 +137,11 @@ class Forked:
 
 
 class ForkedChild(Child):
-    """A child that the forkery starts; `command` are the arguments of runtally."""
-
-    def __init__(
-        self, forkery: Forkery, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]
-    ) -> None:
-        super().__init__(name, command, log, environment)
-        self._forkery = forkery
+    """A child that the forkery starts; `command` are the arguments of `runtally`."""
 
     def _spawn(self, output: BinaryIO) -> Forked:
-        return self._forkery.fork(self._command, {**os.environ, **self._environment}, output, output)
+        with open(os.devnull, "rb") as nothing:
+            return forkery().fork(self._command, {**os.environ, **self._environment}, [nothing, output, output])
 
 
 class _Importing(Child):
@@ -167,7 +183,7 @@ def _asked(control: socket.socket) -> list[str]:
     """Serve requests; returns in each forked process only, with its arguments."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the attendants are nobody's business
     while True:
-        length, files, _, _ = socket.recv_fds(control, _INTEGER, 3)
+        length, files, _, _ = socket.recv_fds(control, _INTEGER, 4)
         if not length:
             sys.exit()
         request = control.recv(int.from_bytes(length), socket.MSG_WAITALL)
@@ -183,19 +199,19 @@ def _asked(control: socket.socket) -> list[str]:
             os.close(file)
 
 
-def _attended(line: int, out: int, err: int) -> None:
+def _attended(line: int, *files: int) -> None:
     """Fork once more: the parent tells on the line how the child ends, the child returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        os.dup2(out, sys.stdout.fileno())
-        os.dup2(err, sys.stderr.fileno())
-        for file in (line, out, err):
-            os.close(file)
-        return
-    for file in (out, err):
+        for standard, file in enumerate(files):
+            os.dup2(file, standard)
+    for file in files:
         os.close(file)
+    if pid == 0:
+        os.close(line)
+        return
     os.write(line, pid.to_bytes(_INTEGER))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.write(line, code.to_bytes(_INTEGER, signed=True))
