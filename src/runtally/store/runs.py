@@ -13,7 +13,7 @@ from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
 from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
-from ..core.levels import COARSEST, MINUTE_US, NONE
+from ..core.levels import COARSEST, DAY_US, MINUTE_US, NONE
 from ..core.rows import Ints
 from ..core.versions import Stored, merge, repeats
 from ..settings import Settings
@@ -21,8 +21,9 @@ from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
 from .keys import raw_bucket
-from .ledger import LogEnds
+from .ledger import LogEnds, outdated
 from .link import Command
+from .rebuild import Rebuild, read_request, requested
 from .records import (
     DEAD,
     TOMBSTONE,
@@ -56,11 +57,17 @@ class RunsShard:
         self._cohorts = CohortBook(self._max_cohorts)
         self._states = States()
         self._days: set[int] = set()
+        self._rebuild: Rebuild | None = None
 
     @property
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
+
+    @property
+    def outdated(self) -> str:
+        """See `ledger.outdated`."""
+        return outdated(self._fence.ledger)
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger, drop every cache; the offset to seek to. Errors: see `Fence.open`."""
@@ -88,6 +95,7 @@ class RunsShard:
         self._states = States()
         self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
+        self._rebuild = None
 
     async def close(self) -> None:
         """Forget everything and give the connection back."""
@@ -103,7 +111,25 @@ class RunsShard:
         async with self._turn:
             return await self._apply(batch)
 
+    async def step(self) -> bool:
+        """Do the next day of a rebuild that is asked for; False when there is none. Errors: as `apply`."""
+        async with self._turn:
+            if self._rebuild is None:
+                (request,) = await self._fence.read([read_request(self._fence.keys)])
+                token = requested(request)
+                if token is None:
+                    return False
+                horizon = self._fence.ledger.horizon
+                complete = sorted(day for day in self._days if day * DAY_US >= horizon)
+                self._rebuild = Rebuild(token, [NONE, *complete])
+            if await self._rebuild.step(self._fence, self._cohorts, self._states):
+                self._rollups.clear()
+            if self._rebuild.over:
+                self._rebuild = None
+            return True
+
     async def _apply(self, batch: Batch) -> Applied:
+        assert not self.outdated, self.outdated
         self._fence.check_start(batch)
         work = _Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
