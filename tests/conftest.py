@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,10 @@ from redis import Redis
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
 from runtally.settings import Settings
+from runtally.store.keys import named
 
 from .servers import found
+from .servers.forks import ForkedChild
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -89,11 +90,29 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(valkey: str) -> str:
-    """URL of the session's Redis, emptied."""
+def redis_url(valkey: str) -> Iterator[str]:
+    """URL of the session's Redis, emptied; what the test leaves there has to be in the table of keys."""
     with Redis.from_url(valkey) as redis:
         redis.flushall()
-    return valkey
+        yield valkey
+        strangers = strange_keys(redis)
+    assert not strangers, "keys that `store.keys.KEYS` does not name"
+
+
+def strange_keys(redis: Redis) -> list[tuple[bytes, str]]:
+    """Keys, with their types, that the table does not name so."""
+    keys = list(redis.scan_iter(count=10_000))
+    with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.type(key)
+        types = ["sorted set" if found == b"zset" else found.decode() for found in pipe.execute()]
+    rows = [named(key) for key in keys]
+    # A key that expired meanwhile has no type.
+    return [
+        (key, type_)
+        for key, type_, row in zip(keys, types, rows, strict=True)
+        if type_ != "none" and (row is None or row.type != type_)
+    ]
 
 
 @pytest.fixture
@@ -121,7 +140,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings. Durations are whole seconds here."""
-    durations = ("max_clock_skew", "rollup_retention", "scan_wait")
+    durations = ("max_clock_skew", "raw_retention", "rollup_retention", "scan_wait")
     values = settings.model_dump()
     return {
         f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
@@ -137,12 +156,8 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starte
 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
-        child = Child(
-            name,
-            [sys.executable, "-m", "runtally", command, *arguments],
-            tmp_path / f"{name}.log",
-            {**environment(settings), **variables},
-        )
+        variables = {**environment(settings), **variables}
+        child = ForkedChild(name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DAY_US = 86_400_000_000
 NEVER_US = 1 << 62
 
 
@@ -103,11 +104,17 @@ class Settings(BaseSettings):
         description="An event whose `occurred` or `state_timestamp` is further ahead of its Kafka record than "
         "this is bad.",
     )
+    raw_retention: Duration = Field(
+        35 * _DAY_US,
+        ge=_DAY_US,
+        description="How long the records of ended runs are kept, in whole days of the log's time, or `never` to let "
+        "none go. Of older runs only sums are left: filters on names, ids and other details do not reach them.",
+    )
     rollup_retention: Duration = Field(
-        400 * 86_400_000_000,
-        gt=0,
-        description="The retention that `topics create` gives the runs topic: how far back Redis can be healed from "
-        "the log.",
+        400 * _DAY_US,
+        ge=_DAY_US,
+        description="How long sums are kept, or `never` to let none go; at least the raw retention. Also the retention "
+        "that `topics create` gives the runs topic: how far back Redis can be healed from the log.",
     )
     max_states: int = Field(
         1000,
@@ -143,6 +150,13 @@ class Settings(BaseSettings):
         "misconfigured producer must not drain the topic into dead letters.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+
+    @field_validator("rollup_retention")
+    @classmethod
+    def _not_before_raw(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("raw_retention", 0):
+            raise ValueError("must be at least RUNTALLY_RAW_RETENTION: raw runs cannot outlive their sums")
+        return value
 
     @property
     def runs_topic(self) -> str:

@@ -17,7 +17,7 @@ from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG
-from ..store.ledger import Ledger, Live, read_live
+from ..store.ledger import Ledger, Live, check_scopes, read_live
 from ..store.link import Command, Link
 from ..store.view import Place, View
 
@@ -95,10 +95,19 @@ class Shards:
             self.catalog.take(replies[0])
             for view, begin, end in spans:
                 view.take(replies[begin:end])
-            self.ledgers()
+            for name, ledger in self.ledgers().items():
+                if name != CATALOG:
+                    check_scopes(name, ledger)
             if all(view.fresh for view in self.views):
                 return
             wanted = {}
+
+    def kept_bytes(self) -> dict[str, int]:
+        """About what copies take: of cells, and of decoded runs."""
+        return {
+            "cells": sum(view.kept_bytes for view in self.views),
+            "runs": sum(view.blocks.weight for view in self.views),
+        }
 
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""

@@ -39,10 +39,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, and those that said nothing newer."""
+    """What a batch did: changes that moved something, those that were older than what is known, and those that said
+    the newest once more."""
 
     changed: int
     stale: int
+    duplicate: int
 
 
 class Fence:
@@ -65,8 +67,7 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError` when the log is another one or the cells are of something else, `UnfitServerError`
-        for another partition count.
+        Raises `LedgerTroubleError` when the log is another one, `UnfitServerError` for another partition count.
         """
         self._ledger = None
         key = self.keys.ledger
@@ -77,8 +78,6 @@ class Fence:
             opened = ledgers.fresh(log)
         else:
             await ledgers.check_log(self.shard, known, log)
-            if self.shard != CATALOG:
-                ledgers.check_cells(self.shard, known)
             opened = replace(known, seq=known.seq + 1, epoch=ledgers.new_epoch(), caught_up_at=max(known.next, log.end))
         commands: list[Command] = [("HSET", key, *ledgers.encode(opened))]
         if await self._link.transaction(commands) is None:
@@ -118,6 +117,13 @@ class Fence:
             ),
             commands,
         )
+
+    async def step(self, commands: Sequence[Command], **moved: Any) -> None:
+        """As `commit`, for what is done between batches: the ledger stays where it is in the log. `moved`: fields of it
+        that change."""
+        seq = self.ledger.seq + 1
+        floor = max(self.ledger.floor, seq - KEEP_TOUCHED)
+        await self._write(replace(self.ledger, seq=seq, floor=floor, **moved), commands)
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it; notes that the log has been read to its noted end.

@@ -9,20 +9,21 @@ from collections.abc import Sequence
 import numpy as np
 from redis.asyncio import Redis
 
-from ..core.changes import FLOW_RUN, TASK_RUN, Change
+from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
 from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
-from ..core.levels import COARSEST, MINUTE_US, NONE
+from ..core.levels import COARSEST, DAY_US, MINUTE_US, NONE
 from ..core.rows import Ints
-from ..core.versions import Stored, merge
+from ..core.versions import Stored, merge, repeats
 from ..settings import Settings
 from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
 from .keys import raw_bucket
-from .ledger import LogEnds
+from .ledger import LogEnds, outdated
 from .link import Command
+from .rebuild import Rebuild, read_request, requested
 from .records import (
     DEAD,
     TOMBSTONE,
@@ -56,11 +57,17 @@ class RunsShard:
         self._cohorts = CohortBook(self._max_cohorts)
         self._states = States()
         self._days: set[int] = set()
+        self._rebuild: Rebuild | None = None
 
     @property
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
+
+    @property
+    def outdated(self) -> str:
+        """See `ledger.outdated`."""
+        return outdated(self._fence.ledger)
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger, drop every cache; the offset to seek to. Errors: see `Fence.open`."""
@@ -88,6 +95,7 @@ class RunsShard:
         self._states = States()
         self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
+        self._rebuild = None
 
     async def close(self) -> None:
         """Forget everything and give the connection back."""
@@ -103,7 +111,25 @@ class RunsShard:
         async with self._turn:
             return await self._apply(batch)
 
+    async def step(self) -> bool:
+        """Do the next day of a rebuild that is asked for; False when there is none. Errors: as `apply`."""
+        async with self._turn:
+            if self._rebuild is None:
+                (request,) = await self._fence.read([read_request(self._fence.keys)])
+                token = requested(request)
+                if token is None:
+                    return False
+                horizon = self._fence.ledger.horizon
+                complete = sorted(day for day in self._days if day * DAY_US >= horizon)
+                self._rebuild = Rebuild(token, [NONE, *complete])
+            if await self._rebuild.step(self._fence, self._cohorts, self._states):
+                self._rollups.clear()
+            if self._rebuild.over:
+                self._rebuild = None
+            return True
+
     async def _apply(self, batch: Batch) -> Applied:
+        assert not self.outdated, self.outdated
         self._fence.check_start(batch)
         work = _Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
@@ -125,7 +151,7 @@ class RunsShard:
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim()
-        return Applied(len(batch.changes) - edit.stale, edit.stale)
+        return Applied(len(batch.changes) - edit.stale - edit.duplicate, edit.stale, edit.duplicate)
 
     async def _cell_commands(self, edit: _Edit) -> list[Command]:
         """The new cells of everything that the rows' changes touch."""
@@ -193,7 +219,7 @@ class _Edit:
     def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
         self.new = _Side()
         self.old = _Side()
-        self.stale = 0
+        self.stale = self.duplicate = 0
         self._shard_keys = fence.keys
         self._floor = fence.ledger.floor
         self._states = states
@@ -222,7 +248,8 @@ class _Edit:
         stored = old
         for change in changes:
             after = merge(FLOW_RUN, stored, change)
-            self.stale += after is stored
+            if after is stored:
+                self._note_nothing_new(FLOW_RUN, after, change)
             stored = after
         if stored is None or stored is old:
             return False
@@ -252,7 +279,8 @@ class _Edit:
                     stored = None
                     break
                 after = merge(TASK_RUN, stored, change)
-                self.stale += after is stored
+                if after is stored:
+                    self._note_nothing_new(TASK_RUN, after, change)
                 stored = after
             if stored is old and stored is not None:
                 continue
@@ -320,6 +348,12 @@ class _Edit:
             commands.append(("ZADD", keys.touched_ids, *[part for run in self._flow_runs for part in (seq, run)]))
         commands += [("ZREMRANGEBYSCORE", key, "-inf", self._floor) for key in (keys.touched, keys.touched_ids)]
         return commands
+
+    def _note_nothing_new(self, entity: Entity, stored: Stored, change: Change) -> None:
+        if repeats(entity, stored, change):
+            self.duplicate += 1
+        else:
+            self.stale += 1
 
     def _state_number(self, stored: Stored) -> int:
         state = stored.values[0]

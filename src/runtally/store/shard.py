@@ -25,11 +25,18 @@ class Shard(Protocol):
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
 
+    @property
+    def outdated(self) -> str:
+        """Why a rebuild has to be done before a batch can be applied, "" when none has."""
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger; the offset to seek to."""
 
     async def apply(self, batch: Batch) -> Applied:
         """One fenced commit."""
+
+    async def step(self) -> bool:
+        """Do one step of a rebuild that is asked for; False when there is none."""
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""
