@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from runtally.settings import Settings, parse_duration_us
 from runtally.store.keys import named
 
 from .servers import found
+from .servers.forks import ForkedChild
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -160,12 +160,8 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starte
 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
-        child = Child(
-            name,
-            [sys.executable, "-m", "runtally", command, *arguments],
-            tmp_path / f"{name}.log",
-            {**environment(settings), **variables},
-        )
+        variables = {**environment(settings), **variables}
+        child = ForkedChild(name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child
