@@ -1,9 +1,9 @@
 """The model: a log, and whatever may happen between it, Redis, workers and answers; in this process, with a clock of
 its own and a real Valkey.
 
-The log is a list for each shard. Several workers may hold a shard at the same time, most of them wrongly so. A write has
-to succeed exactly when the ledger is as the writer left it, and whatever is answered has to be what the reference makes
-of the log up to the offsets that the answer names.
+The log is a list for each shard. Several workers may hold a shard at the same time, most of them wrongly so. A write
+has to succeed exactly when the ledger is as the writer left it, and whatever is answered has to be what the reference
+makes of the log up to the offsets that the answer names.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ BEGIN_US = 1_795_514_400_000_000
 workers = st.integers(0, WORKERS - 1)
 shards = st.sampled_from(SHARDS)
 sizes = st.sampled_from([1, 2, 5, 20])
+forms = st.sampled_from(["cells", "raw", "count"])
 
 
 class Entry(NamedTuple):
@@ -106,21 +107,24 @@ class Model(RuleBasedStateMachine):
         self._held: list[Event] = []
         self._holders = {(worker, name): Holder(self._new(name)) for worker in range(WORKERS) for name in SHARDS}
         self._snapshot = Snapshot()
-        self._living = living(settings)
-        self._service = await self._living.__aenter__()
+        self._questions: list[tuple[dict[str, Any], int]] = []
         for name in SHARDS:
             await self._open(self._holders[0, name])
+        self._living = living(settings)
+        self._service = await self._living.__aenter__()
 
     def teardown(self) -> None:
-        """The cells are right, whatever happened."""
+        """Whatever happened, when all has been applied the cells are right, and all answers."""
         self._run(self._end())
         self._runner.close()
 
     async def _end(self) -> None:
         try:
-            if not any(stand is None for stand in [await self._stand(name) for name in SHARDS]):
-                found = await verify(self.server, None, lambda done, total: None)
-                assert found.same, found.named
+            await self._catch_up()
+            found = await verify(self.server, None, lambda done, total: None)
+            assert found.same, found.named
+            for number, (body, now) in enumerate(self._questions):
+                await self._ask(body, now, ("cells", "count")[number % 2])
         finally:
             await self._living.__aexit__(None, None, None)
             for holder in self._holders.values():
@@ -198,6 +202,16 @@ class Model(RuleBasedStateMachine):
         """Commit a batch; a zombie is refused, and has changed nothing."""
         self._run(self._apply(self._holders[worker, name], name, size))
 
+    @rule(worker=workers, name=shards, size=sizes, shift=st.sampled_from([-7, -1, 1]))
+    def deliver_wrongly(self, worker: int, name: str, size: int, shift: int) -> None:
+        """A batch comes once more, or one before it went missing: it is refused."""
+        self._run(self._deliver_wrongly(self._holders[worker, name], name, size, shift))
+
+    @rule(size=sizes)
+    def catch_up(self, size: int) -> None:
+        """Everything that is in the log is applied."""
+        self._run(self._catch_up(size))
+
     @rule(worker=workers, name=shards, size=sizes, committed=st.booleans(), dies=st.booleans())
     def lose_outcome(self, worker: int, name: str, size: int, committed: bool, dies: bool) -> None:
         """Redis goes away during a commit, before or after it was done; or the worker does."""
@@ -262,6 +276,27 @@ class Model(RuleBasedStateMachine):
             holder.left = None
             assert await self._stand(name) == before
 
+    async def _deliver_wrongly(self, holder: Holder, name: str, size: int, shift: int) -> None:
+        if holder.left is None:
+            await self._open(holder)
+        assert holder.left is not None
+        batch = self._batch(name, max(0, holder.left[2] + shift), size)
+        if batch is None or batch.first_offset == holder.left[2]:
+            return
+        before = await self._stand(name)
+        with pytest.raises(FencedError):
+            await holder.shard.apply(batch)
+        holder.left = None
+        assert await self._stand(name) == before
+
+    async def _catch_up(self, size: int = 50) -> None:
+        for name, log in self._log.items():
+            owner = self._holders[0, name]
+            while owner.left is None or owner.left != await self._stand(name):
+                await self._open(owner)
+            while owner.left[2] < len(log):
+                await self._apply(owner, name, size)
+
     async def _lose_outcome(self, worker: int, name: str, size: int, committed: bool, dies: bool) -> None:
         holder = self._holders[worker, name]
         if holder.left is None or holder.left != await self._stand(name):
@@ -278,9 +313,10 @@ class Model(RuleBasedStateMachine):
                 await commit(*arguments)
             raise CrashError if dies else ServerLostError("Redis is away")
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises((CrashError, ServerLostError)):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fence, "commit", interrupted)
-            await holder.shard.apply(batch)
+            with pytest.raises((CrashError, ServerLostError)):
+                await holder.shard.apply(batch)
         holder.left = None
         if dies:
             await self._replace(worker, name)
@@ -301,9 +337,10 @@ class Model(RuleBasedStateMachine):
                 await self._apply(quick, name, size)
             await commit(*arguments)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(FencedError):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fence, "commit", overtaken)
-            await slow.shard.apply(batch)
+            with pytest.raises(FencedError):
+                await slow.shard.apply(batch)
         slow.left = None
 
     async def _pulse(self, holder: Holder, name: str) -> None:
@@ -382,13 +419,22 @@ class Model(RuleBasedStateMachine):
     # -- answers
 
     @precondition(lambda self: self._questions)
-    @rule(number=st.integers(0, 1 << 16), form=st.sampled_from(["cells", "raw", "count"]))
-    def ask(self, number: int, form: str) -> None:
+    @rule(dice=st.randoms(use_true_random=False), forms=st.lists(forms, min_size=1, max_size=4))
+    def ask(self, dice: Any, forms: list[str]) -> None:
         """An answer is what the reference makes of the log up to where the ledgers are; or there is none."""
-        body, now = self._questions[number % len(self._questions)]
-        if form == "raw":
-            body = from_raw(body) or body
-        self._run(self._ask(body, now, form))
+        for form in forms:
+            body, now = dice.choice(self._questions)
+            if form == "raw":
+                body = from_raw(body) or body
+            self._run(self._ask(body, now, form))
+
+    @precondition(lambda self: self._questions and self._coming)
+    @rule(count=st.integers(1, 12), size=sizes, number=st.integers(0, 23))
+    def emit_and_ask(self, count: int, size: int, number: int) -> None:
+        """The ordinary course of things."""
+        self.emit(count)
+        self.catch_up(size)
+        self._run(self._ask(*self._questions[number % len(self._questions)], "cells"))
 
     async def _ask(self, body: dict[str, Any], now: int, form: str) -> None:
         stands = {name: await self._stand(name) for name in SHARDS}
