@@ -16,7 +16,7 @@ from redis import Redis
 
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
-from runtally.settings import Settings
+from runtally.settings import Settings, parse_duration_us
 from runtally.store.keys import named
 
 from .servers import found
@@ -140,7 +140,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings. Durations are whole seconds here."""
-    durations = ("max_clock_skew", "raw_retention", "rollup_retention", "scan_wait")
+    durations = {
+        name
+        for name, field in Settings.model_fields.items()
+        if any(getattr(each, "func", None) is parse_duration_us for each in field.metadata)
+    }
     values = settings.model_dump()
     return {
         f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
