@@ -39,10 +39,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, and those that said nothing newer."""
+    """What a batch did: changes that moved something, those that said nothing newer, and those of runs that are too old
+    to change."""
 
     changed: int
     stale: int
+    frozen: int = 0
 
 
 class Fence:
@@ -118,6 +120,13 @@ class Fence:
             ),
             commands,
         )
+
+    async def step(self, commands: Sequence[Command], **moved: Any) -> None:
+        """As `commit`, for what is done between batches: the ledger stays where it is in the log. `moved`: fields of it
+        that change."""
+        seq = self.ledger.seq + 1
+        floor = max(self.ledger.floor, seq - KEEP_TOUCHED)
+        await self._write(replace(self.ledger, seq=seq, floor=floor, **moved), commands)
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it; notes that the log has been read to its noted end.

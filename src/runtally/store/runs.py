@@ -14,18 +14,20 @@ from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE
-from ..core.rows import Ints
+from ..core.retention import Horizons, day_of, horizons, last_instant
+from ..core.rows import NULL, Ints
 from ..core.versions import Stored, merge
 from ..settings import Settings
 from .cohort_book import CohortBook
-from .families import Families, Family, Wanted
+from .expiry import Expiry
+from .families import FROZEN, Families, Family, Wanted
 from .fence import Applied, Batch, Fence
+from .index import deleted, packed
 from .keys import raw_bucket
 from .ledger import LogEnds
 from .link import Command
 from .records import (
     DEAD,
-    TOMBSTONE,
     decode_cohorts,
     decode_entity,
     decode_states,
@@ -56,6 +58,8 @@ class RunsShard:
         self._cohorts = CohortBook(self._max_cohorts)
         self._states = States()
         self._days: set[int] = set()
+        self._retention = settings.raw_retention, settings.rollup_retention
+        self._expiry: Expiry | None = None
 
     @property
     def next_offset(self) -> int:
@@ -88,6 +92,7 @@ class RunsShard:
         self._states = States()
         self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
+        self._expiry = None
 
     async def close(self) -> None:
         """Forget everything and give the connection back."""
@@ -103,12 +108,35 @@ class RunsShard:
         async with self._turn:
             return await self._apply(batch)
 
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do. A batch with
+        that watermark does the rest. Errors: as `apply`."""
+        async with self._turn:
+            return await self._expire(watermark_us)
+
+    async def _expire(self, watermark_us: int) -> bool:
+        if self._expiry is None:
+            known = self._fence.ledger
+            due = horizons(max(known.watermark, watermark_us), *self._retention).later(known.horizons)
+            if known.expired_to.reached(due):
+                return False
+            self._expiry = Expiry(
+                due, self._fence, self._families, self._rollups, self._cohorts, self._states, self._days
+            )
+        more = await self._expiry.step()
+        if not more:
+            self._expiry = None
+        return more
+
     async def _apply(self, batch: Batch) -> Applied:
         self._fence.check_start(batch)
+        while await self._expire(batch.watermark_us):
+            pass
         work = _Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
         await self._families.load(work.wanted, replies)
-        edit = _Edit(self._fence, self._states, self._max_states, self._cohorts)
+        today = day_of(max(self._fence.ledger.watermark, batch.watermark_us))
+        edit = _Edit(self._fence, self._states, self._max_states, self._cohorts, today)
         moved = {
             flow_run: edit.merge_flow_run(self._families[flow_run], flow_run, changes)
             for flow_run, changes in work.flow_runs.items()
@@ -125,7 +153,7 @@ class RunsShard:
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim()
-        return Applied(len(batch.changes) - edit.stale, edit.stale)
+        return Applied(len(batch.changes) - edit.stale - edit.frozen, edit.stale, edit.frozen)
 
     async def _cell_commands(self, edit: _Edit) -> list[Command]:
         """The new cells of everything that the rows' changes touch."""
@@ -190,10 +218,13 @@ class _Side:
 class _Edit:
     """What one batch changes: records and index entries to write, rows before and after."""
 
-    def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
+    def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook, today: int) -> None:
         self.new = _Side()
         self.old = _Side()
-        self.stale = 0
+        self.stale = self.frozen = 0
+        self._horizons: Horizons = fence.ledger.horizons
+        self._today = today
+        self._leaving: dict[bytes, None] = {}
         self._shard_keys = fence.keys
         self._floor = fence.ledger.floor
         self._states = states
@@ -214,9 +245,13 @@ class _Edit:
         if before == DEAD:
             self.stale += len(changes)
             return False
+        if before == FROZEN:
+            self.frozen += len(changes)
+            return False
         self._cohort_before[flow_run] = cohort_before = self._cohort(family, flow_run)
         if any(change.action == "delete" for change in changes):
             family.flow_run = self._flow_runs[flow_run] = DEAD
+            self._leaving[packed(b"d", flow_run)] = None
             return True
         old = decode_entity(before, _FLOW_RUN_STATES) if before else None
         stored = old
@@ -245,6 +280,9 @@ class _Edit:
             if record == DEAD:
                 self.stale += len(changes)
                 continue
+            if record == FROZEN:
+                self.frozen += len(changes)
+                continue
             old = None if record is None else decode_task_run(record, names)
             stored = old
             for change in changes:
@@ -256,13 +294,17 @@ class _Edit:
                 stored = after
             if stored is old and stored is not None:
                 continue
+            if old is None and stored is not None and self._is_too_old(stored):
+                self.frozen += len(changes)
+                continue
             entries = index if index is not None else self._index[self._shard_keys.single(run)]
             if record is not None:
                 self.old.add(record, cohort_before)
                 self._moved.add(run)
             if stored is None:
                 members[run] = DEAD
-                entries += (run, TOMBSTONE)
+                entries += (run, deleted(self._today))
+                self._leaving[packed(b"s", run) if flow_run is None else packed(b"m", flow_run)] = None
                 if record is not None:
                     self._raw_gone[raw_bucket(minute_of(record))].append(run)
                 continue
@@ -284,7 +326,7 @@ class _Edit:
         dead = family.flow_run == DEAD
         cohort = self._cohort(family, flow_run)
         for run, record in family.members.items():
-            if record == DEAD or run in self._moved:
+            if record in (DEAD, FROZEN) or run in self._moved:
                 continue
             self.old.add(record, cohort_before)
             if dead:
@@ -306,6 +348,8 @@ class _Edit:
             *[("DEL", key) for key in self._index_gone],
             *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
         ]
+        if self._leaving:
+            commands.append(("APPEND", keys.leaving(self._today), b"".join(self._leaving)))
         if self._cohorts.fresh:
             commands.append(("RPUSH", keys.cohorts, *map(encode_cohort, self._cohorts.fresh)))
         if self._fresh_states:
@@ -335,12 +379,20 @@ class _Edit:
             self._fresh_states.append(pair)
         return number
 
+    def _is_too_old(self, stored: Stored) -> bool:
+        """Whether an unknown run would lie where no cells are kept: it may have been counted, and forgotten since."""
+        if not self._horizons.cells:
+            return False
+        state, start, _, _, _, _, expected, _ = stored.values
+        when = last_instant(start, state and state[2]) if expected is None else expected
+        return NULL < when < self._horizons.cells
+
     def _cohort(self, family: Family, flow_run: bytes | None) -> int:
         """The number of a family's cohort, as its flow run is now; not for a deleted one that was read."""
         if family.cohort is None:
             if flow_run is None:
                 cohort = NO_FLOW_RUN
-            elif family.flow_run is None:
+            elif family.flow_run in (None, FROZEN):
                 cohort = cohort_of(None)
             else:
                 cohort = cohort_of(decode_entity(family.flow_run, _FLOW_RUN_STATES).values)
