@@ -30,6 +30,12 @@ async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
     await truth.publish(settings, truth.estate(RUNS))
     worker = processes("worker", settings)
     await truth.until_counted(settings, truth.completed(RUNS))
+    again = truth.estate(10)
+    await truth.publish(settings, again)
+    await truth.until(lambda: truth.metric(settings, "events_stale_total") > 0, 10)
+    said = {name: truth.metric(settings, f"events_{name}_total") for name in ("applied", "stale", "duplicate")}
+    assert said == {"applied": 3 * RUNS, "stale": 20, "duplicate": 10}
+    assert truth.metric(settings, "batch_events_sum") == 3 * RUNS + len(again)
     begin = time.monotonic()
     worker.terminate()
     await truth.until(lambda: worker.returncode is not None, 10)

@@ -46,10 +46,15 @@ class Lag:
 
     def behind(self, ledger: Mapping[str, int]) -> int | None:
         """How many events these ledgers (next offset by shard) still have to apply; None when that is not known."""
+        known = self.by_shard(ledger)
+        return None if known is None else sum(known.values())
+
+    def by_shard(self, ledger: Mapping[str, int]) -> Mapping[str, int] | None:
+        """The same for each of the shards."""
         self._applied = ledger
         if time.monotonic() - self._read_at > _OLDEST_S or not ledger.keys() <= self._ends.keys():
             return None
-        return sum(max(0, self._ends[shard] - following) for shard, following in ledger.items())
+        return {shard: max(0, self._ends[shard] - following) for shard, following in ledger.items()}
 
     async def _follow(self) -> None:
         while True:

@@ -139,8 +139,10 @@ class Scanning:
                     patches = {} if reads else self._patches(blocks, busy)
                     if not reads and not patches:
                         found = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
-                        stand = self._stand(now_us, line_of_scan(sum(s.size for s in found), because))
-                        return found, replace(stand, spent_s={"read": time.perf_counter() - began})
+                        rows = sum(snapshot.size for snapshot in found)
+                        stand = self._stand(now_us, line_of_scan(rows, because))
+                        spent_s = {"read": time.perf_counter() - began}
+                        return found, replace(stand, spent_s=spent_s, found="scan", raw_rows=rows)
                 if reads:
                     await self._read(parts, blocks)
         raise BusyError("the runs of this range change faster than they can be read")

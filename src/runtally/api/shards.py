@@ -100,6 +100,13 @@ class Shards:
                 return
             wanted = {}
 
+    def kept_bytes(self) -> dict[str, int]:
+        """About what copies take: of cells, and of decoded runs."""
+        return {
+            "cells": sum(view.kept_bytes for view in self.views),
+            "runs": sum(view.blocks.weight for view in self.views),
+        }
+
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""
         for view in self.views:

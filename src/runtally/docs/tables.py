@@ -39,12 +39,18 @@ def settings_table() -> str:
 
 
 def metrics_table() -> str:
-    """A row per metric: name, kind, labels, meaning."""
+    """A row per metric: name, kind, labels, who shows it, meaning."""
     rows = [
-        (f"`{PREFIX}{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.meaning)
+        (
+            f"`{PREFIX}{row.name}`",
+            row.kind,
+            ", ".join(f"`{label}`" for label in row.labels),
+            " and ".join("API" if process == "api" else process for process in row.shown_by),
+            row.meaning,
+        )
         for row in METRICS
     ]
-    return _markdown(("metric", "kind", "labels", "what it tells"), rows)
+    return _markdown(("metric", "kind", "labels", "shown by", "what it tells"), rows)
 
 
 def keys_table() -> str:

@@ -118,6 +118,11 @@ class BlockCopies:
         if behind:
             self._behind[bucket] = behind
 
+    @property
+    def weight(self) -> int:
+        """About the bytes that the blocks take."""
+        return self._blocks.weight
+
     def trim(self, besides: int) -> None:
         """Keep within the memory budget, of which `besides` bytes are taken by others."""
         if self._blocks.trim(besides):

@@ -8,7 +8,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from ..core.changes import DEPLOYMENT, FLOW, Entity
-from ..core.versions import merge
+from ..core.versions import merge, repeats
 from ..settings import Settings
 from .fence import Applied, Batch, Fence
 from .keys import CATALOG
@@ -33,6 +33,11 @@ class CatalogShard:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
 
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+        return self._fence.ledger.watermark
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""
         async with self._turn:
@@ -48,6 +53,10 @@ class CatalogShard:
         """See `Fence.pulse`."""
         async with self._turn:
             return await self._fence.pulse(position)
+
+    async def expire(self, watermark_us: int) -> bool:
+        """The catalog is kept for ever: there is nothing to do."""
+        return False
 
     def forget(self) -> None:
         """Drop what is remembered."""
@@ -67,7 +76,7 @@ class CatalogShard:
         self._fence.check_start(batch)
         await self._fence.begin()
         written: dict[tuple[str, bytes], bytes] = {}
-        stale = 0
+        stale = duplicate = 0
         for change in batch.changes:
             known = self._records[change.entity]
             record = known.get(change.id)
@@ -77,15 +86,16 @@ class CatalogShard:
             if change.action == "delete":
                 after = DEAD
             else:
-                after = encode_entity(
-                    merge(_KINDS[change.entity], decode_entity(record, 0) if record else None, change)
-                )
-            if after == record:
-                stale += 1
-                continue
+                kind, stored = _KINDS[change.entity], decode_entity(record, 0) if record else None
+                merged = merge(kind, stored, change)
+                if merged is stored:
+                    twice = repeats(kind, merged, change)
+                    duplicate, stale = duplicate + twice, stale + (not twice)
+                    continue
+                after = encode_entity(merged)
             known[change.id] = written[change.entity, change.id] = after
         await self._fence.commit(batch, self._commands(written))
-        return Applied(len(batch.changes) - stale, stale)
+        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate, 0)
 
     def _commands(self, written: dict[tuple[str, bytes], bytes]) -> list[Command]:
         ledger = self._fence.ledger

@@ -39,12 +39,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, those that said nothing newer, and those of runs that are too old
-    to change."""
+    """What a batch did: changes that moved something, those that were older than what is known, those that said the
+    newest once more, and those of runs that are too old to change."""
 
     changed: int
     stale: int
-    frozen: int = 0
+    duplicate: int
+    frozen: int
 
 
 class Fence:

@@ -25,11 +25,18 @@ class Shard(Protocol):
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
 
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger; the offset to seek to."""
 
     async def apply(self, batch: Batch) -> Applied:
         """One fenced commit."""
+
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do."""
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""

@@ -151,6 +151,11 @@ class View:
         return not self._stale
 
     @property
+    def kept_bytes(self) -> int:
+        """About what copies take, but for blocks."""
+        return self._copies.weight
+
+    @property
     def type_codes(self) -> npt.NDArray[np.uint8]:
         """State type by state number, for the numbers that this view's cells and rows use."""
         return self._type_codes

@@ -60,7 +60,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = Log(settings)
-        self._metrics = Metrics()
+        self._metrics = Metrics("worker")
         self._lanes: dict[TP, tuple[Lane, asyncio.Task[None]]] = {}
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -236,6 +236,7 @@ class _Worker:
             await lane.idle()
             task.cancel()
             await lane.close()
+            self._metrics.forget(lane.name)
 
     async def _stop_lanes(self) -> None:
         for lane, task in self._lanes.values():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from faust.types import TP
 
 from ..errors import FencedError, LedgerTroubleError, ServerLostError
 from ..metrics import Metrics
-from ..store.shard import Shard
+from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
-from .intake import Intake
+from .intake import Intake, by_day
 from .log import Log
 
 log = logging.getLogger(__name__)
@@ -139,15 +140,35 @@ class Lane:
         if await self._hole(fetched):
             await self._open()
             return
+        now_us = time.time_ns() // 1000
+        begin = fetched.begin
+        for records in by_day(fetched.records, self._shard.watermark_us, now_us):
+            batch = await self._apply_records(begin, records, now_us)
+            if batch is None:
+                return
+            begin = batch.next_offset
+
+    async def _apply_records(self, begin: int, records: Sequence[Any], now_us: int) -> Batch | None:
+        """Apply records of one day; None when the lane is left before that."""
         started = time.monotonic()
-        batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
+        batch = await self._intake.batch(begin, records, now_us)
+        parse_s = time.monotonic() - started
+        while await self._shard.expire(batch.watermark_us):
+            if self._leaving:
+                return None
+        started = time.monotonic()
         applied = await self._shard.apply(batch)
+        commit_s = time.monotonic() - started
         count = self._metrics
-        count["batches_total"].labels(self.name).inc()
-        count["batch_seconds"].labels(self.name).observe(time.monotonic() - started)
+        count["batch_events"].labels(self.name).observe(len(records))
+        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
+        count["commit_seconds"].labels(self.name).observe(commit_s)
         count["events_applied_total"].labels(self.name).inc(applied.changed)
         count["events_stale_total"].labels(self.name).inc(applied.stale)
-        count["delay_seconds"].labels(self.name).set(time.time() - fetched.records[-1].timestamp / 1000)
+        count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
+        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
+        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        return batch
 
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
@@ -164,7 +185,7 @@ class Lane:
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
-        self._metrics["reopened_total"].labels(self.name, self._reason).inc()
+        self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
             log.info("shard %s goes on at offset %d", self.name, offset)
@@ -188,5 +209,7 @@ class Lane:
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
+        if reason == "fenced":
+            self._metrics["fenced_total"].labels(self.name).inc()
         self._reason = reason
         self.state, self.trouble = "waiting", str(error)
