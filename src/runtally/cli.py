@@ -38,6 +38,7 @@ app.command("up")(cli_up.up)
 app.command("history")(cli_history.history)
 app.command("publish")(cli_events.publish)
 app.command("verify")(cli_repair.verify)
+app.command("rebuild")(cli_repair.rebuild)
 app.command("id")(cli_events.show_id)
 app.add_typer(cli_events.schema_app, name="schema")
 

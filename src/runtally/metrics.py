@@ -139,7 +139,7 @@ METRICS: Final = (
         ("shard", "reason"),
         "How often a shard's ledger was read again and the consumer sent to where it says: `assigned` is ordinary, "
         "`fenced` means that another worker or a repair wrote, `lost` that a server went away, `moved` that Redis was "
-        "emptied, restored or failed over.",
+        "emptied, restored or failed over, `rebuilt` that its cells were of another version and are not any more.",
     ),
     Metric(
         "shard_state",

@@ -16,8 +16,6 @@ from redis.asyncio import Redis
 from runtally.core.cells import CELL
 from runtally.core.scopes import ALL, COHORT
 from runtally.settings import Settings
-from runtally.store.keys import Keys
-from runtally.store.ledger import GENERATION
 from tests.reference.vectors import TASK_RUN_BINS
 from tests.store.estate import Estate
 
@@ -100,11 +98,3 @@ def test_without_data_it_cannot_be_found_out(settings: Make) -> None:
     told = verify(settings())
     assert told.returncode == 2
     assert "start a worker first" in told.stderr
-
-
-def test_cells_of_other_attributes_are_not_written_to(filled: Settings) -> None:
-    with SyncRedis.from_url(filled.redis_url) as redis:
-        key = Keys(filled.redis_prefix, GENERATION, "0").ledger
-        redis.hset(key, "cells", "flow_id; a01234")
-        with pytest.raises(Exception, match=r"shard 0: its cells are of \(flow_id; a01234\).*RUNTALLY_REDIS_PREFIX"):
-            asyncio.run(_fill(filled))

@@ -42,6 +42,7 @@ class PlayedShard:
 
     name = "0"
     next_offset = 5
+    outdated = ""
 
     def __init__(self) -> None:
         self.told: list[int | None] = []
@@ -64,7 +65,7 @@ class PlayedLog:
 
 def lane() -> tuple[Lane, PlayedConsumer, PlayedShard]:
     consumer, shard = PlayedConsumer(), PlayedShard()
-    parts: list[Any] = [consumer, PlayedLog(), shard, None, Metrics(), TP("t", 0)]
+    parts: list[Any] = [consumer, PlayedLog(), shard, None, Metrics("worker"), TP("t", 0)]
     return Lane(*parts), consumer, shard
 
 
@@ -122,7 +123,7 @@ class PlayedIntake:
 
 async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
     consumer, shard, intake = PlayedConsumer(), PlayedShard(), PlayedIntake()
-    parts: list[Any] = [consumer, PlayedLog(), shard, intake, Metrics(), TP("t", 0)]
+    parts: list[Any] = [consumer, PlayedLog(), shard, intake, Metrics("worker"), TP("t", 0)]
     followed = Lane(*parts)
     await followed.pulse()
     run = consumer.run_of(TP("t", 0))

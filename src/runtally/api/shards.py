@@ -17,7 +17,7 @@ from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG
-from ..store.ledger import Ledger, Live, read_live
+from ..store.ledger import Ledger, Live, check_scopes, read_live
 from ..store.link import Command, Link
 from ..store.view import Place, View
 
@@ -95,7 +95,9 @@ class Shards:
             self.catalog.take(replies[0])
             for view, begin, end in spans:
                 view.take(replies[begin:end])
-            self.ledgers()
+            for name, ledger in self.ledgers().items():
+                if name != CATALOG:
+                    check_scopes(name, ledger)
             if all(view.fresh for view in self.views):
                 return
             wanted = {}

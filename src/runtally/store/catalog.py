@@ -38,6 +38,15 @@ class CatalogShard:
         """The newest record timestamp applied."""
         return self._fence.ledger.watermark
 
+    @property
+    def outdated(self) -> str:
+        """Never: there are no cells."""
+        return ""
+
+    async def step(self) -> bool:
+        """There is nothing to rebuild."""
+        return False
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""
         async with self._turn:

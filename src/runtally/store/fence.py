@@ -68,8 +68,7 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError` when the log is another one or the cells are of something else, `UnfitServerError`
-        for another partition count.
+        Raises `LedgerTroubleError` when the log is another one, `UnfitServerError` for another partition count.
         """
         self._ledger = None
         key = self.keys.ledger
@@ -80,8 +79,6 @@ class Fence:
             opened = ledgers.fresh(log)
         else:
             await ledgers.check_log(self.shard, known, log)
-            if self.shard != CATALOG:
-                ledgers.check_cells(self.shard, known)
             opened = replace(known, seq=known.seq + 1, epoch=ledgers.new_epoch(), caught_up_at=max(known.next, log.end))
         commands: list[Command] = [("HSET", key, *ledgers.encode(opened))]
         if await self._link.transaction(commands) is None:

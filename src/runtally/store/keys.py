@@ -86,6 +86,12 @@ KEYS: Final = (
         "id of a flow run, flow or deployment → `seq` of its last change",
         "4,096 writes later",
     ),
+    Key(
+        f"{_SHARD}rebuild",
+        "hash",
+        "a rebuild that was asked for, and how far it is",
+        "the end of the rebuild, or an hour after its last step",
+    ),
     Key(f"{_OF_CATALOG}flows", "hash", "flow id → record", "never"),
     Key(f"{_OF_CATALOG}deployments", "hash", "deployment id → record", "never"),
 )
@@ -125,7 +131,9 @@ def live_key(prefix: str) -> bytes:
 class Keys:
     """The keys of one shard of one generation."""
 
-    __slots__ = (*("cohorts", "days", "deployments", "flows", "ledger", "root", "states", "touched", "touched_ids"),)
+    __slots__ = (
+        *("cohorts", "days", "deployments", "flows", "ledger", "rebuild", "root", "states", "touched", "touched_ids"),
+    )
 
     def __init__(self, prefix: str, generation: str, shard: str) -> None:
         root = f"{prefix}:{{{generation}.{shard}}}:".encode()
@@ -136,6 +144,7 @@ class Keys:
         self.days = root + b"days"
         self.touched = root + b"touched"
         self.touched_ids = root + b"touched_ids"
+        self.rebuild = root + b"rebuild"
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from ..core.cohorts import NAMES
 from ..core.retention import Horizons
 from ..core.scopes import SCOPES
-from ..errors import FencedError, LedgerTroubleError, UnfitServerError
+from ..errors import FencedError, LedgerTroubleError, NotReadyError, UnfitServerError
 from ..settings import Settings
 from .keys import CATALOG, FORMAT, Keys, live_key
 from .link import Link
@@ -97,8 +97,43 @@ def new_epoch() -> str:
 
 def current_cells() -> str:
     """What this version makes cells of: cohort attributes, and levels by scope."""
-    scopes = [f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES]
-    return f"{' '.join(sorted(NAMES))}; {' '.join(scopes)}"
+    return f"{' '.join(sorted(NAMES))}; {_scopes()}"
+
+
+def half_rebuilt(ledger: Ledger) -> str:
+    """What the ledger says of cells that are partly made anew: what they are to be of, then a line for each of what
+    they still may be of."""
+    before = [line for line in ledger.cells.split("\n") if line != current_cells()]
+    return "\n".join([current_cells(), *before])
+
+
+def outdated(ledger: Ledger) -> str:
+    """Why no batch may be applied to the cells, "" when one may: in cells of other attributes or scopes than this
+    version's, runs would be subtracted from cohorts that they were never added to."""
+    if ledger.cells == current_cells():
+        return ""
+    if ledger.cells.startswith(current_cells() + "\n"):
+        return "its cells are only partly rebuilt: `runtally rebuild` goes on with that"
+    return (
+        f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of ({current_cells()}): "
+        "`runtally rebuild` makes them anew from the raw runs"
+    )
+
+
+def check_scopes(shard: str, ledger: Ledger) -> None:
+    """Raise `NotReadyError` when scopes may lack cells that this version reads. Cohorts that lack an attribute are no
+    hindrance: what they do not tell is answered from raw runs."""
+    if ledger.cells != current_cells() and {line.partition("; ")[2] for line in ledger.cells.split("\n")} != {
+        _scopes()
+    }:
+        raise NotReadyError(
+            f"shard {shard} has cells of other scopes than this version reads: `runtally rebuild` with workers of this "
+            "version makes them anew"
+        )
+
+
+def _scopes() -> str:
+    return " ".join(f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES)
 
 
 def fresh(log: LogEnds) -> Ledger:
@@ -162,17 +197,6 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
         raise LedgerTroubleError(
             shard,
             f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or truncated",
-        )
-
-
-def check_cells(shard: str, ledger: Ledger) -> None:
-    """Raise when cells are of other attributes or scopes than this version's: it would subtract runs from cohorts that
-    they were never added to."""
-    if ledger.cells != current_cells():
-        raise LedgerTroubleError(
-            shard,
-            f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of "
-            f"({current_cells()}). Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log",
         )
 
 

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from ..core.fold import fold
 from ..core.groups import States
+from ..core.levels import DAY_US, NONE
 from ..core.retention import day_of, horizons
 from ..settings import Settings
 from .cohort_book import CohortBook
@@ -16,8 +17,9 @@ from .edit import Edit, Work
 from .expiry import Expiry
 from .families import Families
 from .fence import Applied, Batch, Fence
-from .ledger import LogEnds
+from .ledger import LogEnds, outdated
 from .link import Command
+from .rebuild import Rebuild, read_request, requested
 from .records import decode_cohorts, decode_states, rows_of
 from .rollups import Rollups
 
@@ -38,6 +40,7 @@ class RunsShard:
         self._days: set[int] = set()
         self._retention = settings.raw_retention, settings.rollup_retention
         self._expiry: Expiry | None = None
+        self._rebuild: Rebuild | None = None
 
     @property
     def next_offset(self) -> int:
@@ -48,6 +51,11 @@ class RunsShard:
     def watermark_us(self) -> int:
         """The newest record timestamp applied."""
         return self._fence.ledger.watermark
+
+    @property
+    def outdated(self) -> str:
+        """See `ledger.outdated`."""
+        return outdated(self._fence.ledger)
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger, drop every cache; the offset to seek to. Errors: see `Fence.open`."""
@@ -76,6 +84,7 @@ class RunsShard:
         self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
         self._expiry = None
+        self._rebuild = None
 
     async def close(self) -> None:
         """Forget everything and give the connection back."""
@@ -103,6 +112,8 @@ class RunsShard:
             due = horizons(max(known.watermark, watermark_us), *self._retention).later(known.horizons)
             if known.expired_to.reached(due):
                 return False
+            # Which days a rebuild may touch depends on the horizon; it begins anew.
+            self._rebuild = None
             self._expiry = Expiry(
                 due, self._fence, self._families, self._rollups, self._cohorts, self._states, self._days
             )
@@ -111,7 +122,25 @@ class RunsShard:
             self._expiry = None
         return more
 
+    async def step(self) -> bool:
+        """Do the next day of a rebuild that is asked for; False when there is none. Errors: as `apply`."""
+        async with self._turn:
+            if self._rebuild is None:
+                (request,) = await self._fence.read([read_request(self._fence.keys)])
+                token = requested(request)
+                if token is None:
+                    return False
+                horizon = self._fence.ledger.horizon
+                complete = sorted(day for day in self._days if day * DAY_US >= horizon)
+                self._rebuild = Rebuild(token, [NONE, *complete])
+            if await self._rebuild.step(self._fence, self._cohorts, self._states):
+                self._rollups.clear()
+            if self._rebuild.over:
+                self._rebuild = None
+            return True
+
     async def _apply(self, batch: Batch) -> Applied:
+        assert not self.outdated, self.outdated
         self._fence.check_start(batch)
         while await self._expire(batch.watermark_us):
             pass

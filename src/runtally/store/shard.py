@@ -29,6 +29,10 @@ class Shard(Protocol):
     def watermark_us(self) -> int:
         """The newest record timestamp applied."""
 
+    @property
+    def outdated(self) -> str:
+        """Why a rebuild has to be done before a batch can be applied, "" when none has."""
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger; the offset to seek to."""
 
@@ -37,6 +41,9 @@ class Shard(Protocol):
 
     async def expire(self, watermark_us: int) -> bool:
         """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do."""
+
+    async def step(self) -> bool:
+        """Do one step of a rebuild that is asked for; False when there is none."""
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""

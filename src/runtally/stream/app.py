@@ -83,10 +83,11 @@ class _Worker:
                 await app.start()
                 pulse = asyncio.create_task(self._pulse_forever())
                 watch = asyncio.create_task(self._watch_kafka())
+                rebuild = asyncio.create_task(self._rebuild_forever())
                 crashed = asyncio.create_task(app.wait_until_stopped())
                 stopping = asyncio.create_task(self._stop.wait())
-                await asyncio.wait({pulse, watch, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                for duty in (pulse, watch):
+                await asyncio.wait({pulse, watch, rebuild, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for duty in (pulse, watch, rebuild):
                     # A duty ends only by failing: not to be mistaken for an ordinary stop.
                     if not duty.cancel() and self._failure is None:
                         self._failure = duty.exception()
@@ -275,6 +276,12 @@ class _Worker:
                     self._show(lane, consumer.highwater(tp))
             await self._hint()
             await asyncio.sleep(_PULSE_S)
+
+    async def _rebuild_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_PULSE_S)
+            for lane, _ in list(self._lanes.values()):
+                await lane.rebuild()
 
     def _show(self, lane: Lane, end: int | None) -> None:
         for state in get_args(LaneState):

@@ -51,6 +51,7 @@ class Lane:
         self._settled: tuple[int, int] | None = None
         self._leaving = False
         self._reason = "assigned"
+        self._outdated = False
         self.state: LaneState = "waiting"
         self.trouble = "not opened yet"
 
@@ -99,9 +100,26 @@ class Lane:
             except ServerLostError as error:
                 self._wait_for(error, "lost")
 
+    async def rebuild(self) -> None:
+        """Do what is asked for of a rebuild, a day at a time; batches are applied between them."""
+        more = True
+        while more and not self._leaving:
+            async with self._turn:
+                if self.state != "live" and not self._outdated:
+                    return
+                try:
+                    more = await self._shard.step()
+                    if self._outdated and not self._shard.outdated:
+                        log.info("shard %s: its cells are rebuilt", self.name)
+                        self._outdated, self._reason, self.state = False, "rebuilt", "waiting"
+                except FencedError as error:
+                    self._wait_for(error, "fenced")
+                except ServerLostError as error:
+                    self._wait_for(error, "lost")
+
     async def close(self) -> None:
         """Give the shard up."""
-        self.state, self.trouble = "waiting", "revoked"
+        self.state, self.trouble, self._outdated = "waiting", "revoked", False
         await self._shard.close()
 
     def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
@@ -173,15 +191,16 @@ class Lane:
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
         # The shard has no ledger meanwhile, so nobody may ask it for one.
-        self.state = "waiting"
+        self.state, self._outdated = "waiting", False
         ends = await self._log.ends(self._tp.topic, self._tp.partition)
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self.state, self.trouble = "stopped", str(error)
-            log.error("%s. This shard stops, the others go on", error)
-            while not self._queue.empty():
-                self._queue.get_nowait()
+            self._stop(str(error))
+            return
+        if self._shard.outdated:
+            self._outdated = True
+            self._stop(f"shard {self.name}: {self._shard.outdated}")
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
@@ -190,6 +209,12 @@ class Lane:
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
             log.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
+
+    def _stop(self, trouble: str) -> None:
+        self.state, self.trouble = "stopped", trouble
+        log.error("%s. This shard stops, the others go on", trouble)
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     async def _hole(self, fetched: Fetched) -> bool:
         """Whether records are gone between where the fetch was due and where it began. Control records leave such gaps
@@ -212,4 +237,5 @@ class Lane:
         if reason == "fenced":
             self._metrics["fenced_total"].labels(self.name).inc()
         self._reason = reason
+        self._outdated = False
         self.state, self.trouble = "waiting", str(error)
