@@ -36,8 +36,10 @@ class Keeping(Reference):
             self._expire()
         fact = parse(event, None)
         known, deleted = self._estate.known, self._estate.deleted
+        if fact.id in deleted[fact.entity]:
+            return
         if fact.entity == "task_run":
-            if fact.flow_run_id in deleted["flow_run"] or fact.id in deleted["task_run"]:
+            if fact.flow_run_id in deleted["flow_run"]:
                 return
             if fact.id in self._old:
                 self.dropped += 1

@@ -82,9 +82,6 @@ def _of_cells(held: Held) -> Iterator[str]:
             yield f"{name} is of no day"
         if day < held.cells_day and day not in raw_days:
             yield f"{name} should have left"
-    for day in held.days:
-        if day < held.cells_day and day not in raw_days:
-            yield f"day {day} should have left"
 
 
 async def _read(redis: Redis, keys: Keys) -> Held:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from runtally.core.bins import Bins
+from runtally.core.time import text_of
 from runtally.settings import Settings
 from runtally.store.audit import Audit
-from tests.conftest import SettingsFactory
+from tests.conftest import SettingsFactory, examples
 
 from .estate import Estate
 from .keeping import DAY_US, Keeping
@@ -22,12 +27,6 @@ from .owners import orphans
 START_DAY = 20_000
 RAW_DAYS, ROLLUP_DAYS = 10, 40
 FAR_DAYS = 1_000
-
-
-def text_of(instant_us: int) -> str:
-    from runtally.core.time import text_of as written
-
-    return written(instant_us)
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ class Kept:
                 assert (await audit.check(day)).wrong == []
         finally:
             await audit.close()
-        assert await orphans(self.redis, self.settings.redis_prefix, "0") == []
+        lost = await orphans(self.redis, self.settings.redis_prefix, "0")
+        assert not lost, lost
 
     async def everything(self) -> dict[bytes, Any]:
         """All keys but those that count writes."""
@@ -185,3 +185,45 @@ async def test_records_go_and_their_answers_stay(kept: Kept) -> None:
     await kept.tell(task_run(15.5, 100, expected=15.5, since=15.5))
     assert await raw_runs(kept) == 51
     await kept.check()
+
+
+async def replayed(settings: Settings, told: list[Told], most: int, prefix: str, cut: int) -> dict[bytes, Any]:
+    """What a log leaves, applied so many events at once, with an owner that gives up after so many steps of expiry."""
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        kept = Kept(redis, with_retentions(settings, prefix))
+        try:
+            await kept.estate.open()
+            for begin in range(0, len(told), most):
+                part = told[begin : begin + most]
+                if cut:
+                    for _ in range(cut):
+                        await kept.shard.expire(max(kept.estate.watermark_us, part[0].record_us))
+                    await kept.estate.reopen()
+                await kept.tell(*part, most=most)
+            await kept.check()
+            return await kept.everything()
+        finally:
+            await kept.estate.close()
+
+
+@examples(200)
+@given(st.integers(0, 1 << 40), st.sampled_from([2, 7, 1000]), st.sampled_from([0, 1, 2, 3, 5]))
+def test_a_log_leaves_what_the_reference_keeps_however_it_is_read(valkey: str, seed: int, most: int, cut: int) -> None:
+    settings = Settings(redis_url=valkey)
+    told = drawn(Random(seed))
+    with SyncRedis.from_url(valkey) as redis:
+        redis.flushall()
+    once = asyncio.run(replayed(settings, told, 1, "once", 0))
+    again = asyncio.run(replayed(settings, told, most, "again", cut))
+    assert lasting(once) == lasting(again)
+
+
+def lasting(everything: dict[bytes, Any]) -> dict[bytes, Any]:
+    """Records, index and what leaves it: without numbers of states, which batches may give in another order."""
+    found = {}
+    for name, value in everything.items():
+        if name.startswith(b"raw:"):
+            found[name] = {run: (record[:1], record[3:]) for run, record in value.items()}
+        elif name.startswith((b"members:", b"single:", b"flow_runs:", b"leaving:")):
+            found[name] = value
+    return found
