@@ -16,11 +16,15 @@ from redis.asyncio import Redis
 
 from runtally.core.bins import Bins
 from runtally.core.time import text_of
+from runtally.errors import BadRequestError
 from runtally.settings import Settings
 from runtally.store.audit import Audit
+from runtally.store.link import Link
+from runtally.store.rebuild import Request
+from tests.api.living import asked, counted, living
 from tests.conftest import SettingsFactory, examples
 
-from .estate import Estate
+from .estate import Estate, changes_of
 from .keeping import DAY_US, Keeping
 from .owners import orphans
 
@@ -185,6 +189,122 @@ async def test_records_go_and_their_answers_stay(kept: Kept) -> None:
     await kept.tell(task_run(15.5, 100, expected=15.5, since=15.5))
     assert await raw_runs(kept) == 51
     await kept.check()
+
+
+async def test_an_open_run_stays_until_it_has_ended_and_is_old(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, "RUNNING"), task_run(0, 2), task_run(12, 3, expected=12, since=12))
+    assert await raw_runs(kept) == 2
+    await kept.check()
+    await kept.tell(task_run(13, 1, since=13))
+    await kept.check()
+    await kept.tell(task_run(23, 4, expected=23, since=23))
+    assert await raw_runs(kept) == 2, "it ended on a day that has its records still"
+    await kept.tell(task_run(25, 5, expected=25, since=25))
+    assert await raw_runs(kept) == 2
+    await kept.check()
+
+
+async def test_an_event_of_a_frozen_run_is_dropped_and_a_backfilled_run_is_new(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, flow_run="a"), task_run(0, 2), flow_run(0, "a", "COMPLETED", tags="x"))
+    await kept.tell(task_run(12, 3, expected=12, since=12))
+    known = [
+        task_run(12, 1, "FAILED", since=12, flow_run="a"),
+        task_run(12, 2, action="delete"),
+        flow_run(12, "a", "FAILED", since=12, tags="y"),
+        flow_run(12, "a", None, action="delete"),
+    ]
+    for one in known:
+        applied = await kept.shard.apply(kept.estate.batch("0", changes_of([one.event], "runs")))
+        kept.estate.told["0"].append(one.event)
+        kept.reference.tell(one.event, one.record_us)
+        assert (applied.frozen, applied.changed, applied.stale) == (1, 0, 0)
+    assert kept.reference.dropped == len(known)
+    await kept.tell(task_run(12, 4, since=1), task_run(12, 5, expected=-300, since=-300))
+    await kept.check()
+    found = await kept.estate.history(Bins(at(0), DAY_US, 1), at(FAR_DAYS))
+    assert found[0]["COMPLETED", "Completed"][0] == 3
+    await kept.estate.reopen()
+    await kept.tell(task_run(14, 4, since=1), task_run(14, 2, since=13))
+    await kept.check()
+
+
+async def test_behind_the_rollup_retention_only_open_runs_are_left(kept: Kept) -> None:
+    await kept.tell(*[task_run(n, n, expected=n, since=n, flow_run="ab"[n % 2]) for n in range(20)], most=4)
+    await kept.tell(flow_run(20, "a", "COMPLETED", since=20), flow_run(20, "b", None, action="delete"))
+    await kept.tell(task_run(20, 50, "PENDING", expected=3.5), task_run(20, 51, action="delete"))
+    await kept.tell(task_run(45, 60, expected=45, since=45))
+    await kept.check()
+    await kept.tell(task_run(90, 61, expected=90, since=90))
+    await kept.check()
+    left = {name for name in await kept.everything() if not name.startswith((b"cells:", b"states", b"cohorts"))}
+    assert sorted(map(kind_of, left)) == ["days", "raw", "raw", "single", "single"]
+    await kept.tell(task_run(91, 50, since=91, expected=3.5), task_run(130, 62, expected=130, since=130))
+    await kept.check()
+    assert await kept.redis.smembers("kept:{1.0}:days") == {b"%d" % (START_DAY + 130), b"%d" % (START_DAY + 90)}
+
+
+def kind_of(name: bytes) -> str:
+    return name.partition(b":")[0].decode()
+
+
+async def test_a_rebuild_leaves_old_answers_as_they_are(kept: Kept) -> None:
+    await kept.tell(*[task_run(n, n, expected=n, since=n) for n in range(15)], most=3)
+    link = Link(kept.redis)
+    request = Request(link, kept.settings, "0")
+    await request.ask()
+    while await kept.shard.step():
+        pass
+    assert (await request.standing()).finished
+    await request.withdraw()
+    await link.close()
+    await kept.check()
+
+
+async def test_a_minute_without_records_counts_as_a_whole_and_the_answer_says_so(kept: Kept) -> None:
+    minute = 60_000_000
+    early, late = (at(1) + seconds * 1_000_000 for seconds in (10, 50))
+    runs = [task_run(1, n, expected=(when - at(0)) / DAY_US, since=1) for n, when in enumerate((early, late))]
+    await kept.tell(*runs, task_run(15, 9, expected=15, since=15))
+
+    def body(start_us: int, **more: Any) -> Any:
+        return {"history_start": text_of(start_us), "history_end": text_of(start_us + minute)} | {
+            "history_interval_seconds": 60,
+            **more,
+        }
+
+    def counts(answer: Any) -> list[int]:
+        return [sum(entry.count for entry in entries) for entries in answer.entries]
+
+    async with living(kept.settings) as service:
+        horizon = at(5)
+        whole = await asked(service, body(at(1)), at(20))
+        assert (counts(whole), whole.stand.exact) == ([2], True)
+        between = await asked(service, body(at(1) + 30_000_000), at(20))
+        assert (counts(between), between.stand.exact, between.stand.frozen_before_us) == ([0], False, horizon)
+        assert "frozen=1m" in between.stand.plan
+        before = await asked(service, body(at(1) - 30_000_000), at(20))
+        assert (counts(before), before.stand.exact) == ([2], False)
+        halved = {"task_runs": {"expected_start_time": {"before_": text_of(at(1) + 30_000_000)}}}
+        assert counts(await asked(service, body(at(1), **halved), at(20))) == [2]
+        count = await counted(service, body(at(1), **halved), at(20))
+        assert (count.count, count.stand.exact) == (2, False)
+
+
+async def test_a_filter_that_needs_records_says_from_when_on_there_are_some(kept: Kept) -> None:
+    await kept.tell(task_run(1, 1, expected=1, since=1), task_run(15, 9, expected=15, since=15))
+    named: Any = {"task_runs": {"name": {"like_": "task"}}}
+    span = {"history_start": text_of(at(0)), "history_end": text_of(at(20)), "history_interval_seconds": 864_000}
+    since: Any = {"task_runs": {**named["task_runs"], "expected_start_time": {"after_": text_of(at(5))}}}
+    async with living(kept.settings) as service:
+        for ask in (asked, counted):
+            with pytest.raises(
+                BadRequestError, match=f"task_runs.name.like_ need raw runs.* {text_of(at(5))} only sums"
+            ):
+                await ask(service, span | named, at(20))
+        assert (await counted(service, span | since, at(20))).count == 1
+        early = await asked(service, span | since, at(20))
+        assert [len(entries) for entries in early.entries] == [0, 1]
+        await asked(service, span | named | {"history_start": text_of(at(5))}, at(20))
 
 
 async def replayed(settings: Settings, told: list[Told], most: int, prefix: str, cut: int) -> dict[bytes, Any]:
