@@ -23,8 +23,8 @@ from ..errors import UserError
 from ..settings import Settings
 from ..store.audit import Audit, Wrong
 from ..store.catalog_copy import CatalogCopy
-from ..store.connect import check_format, client
-from ..store.ledger import GENERATION, read_live
+from ..store.connect import client
+from ..store.ledger import read_live
 from ..store.link import Link
 
 MOST_SHOWN: Final = 1000
@@ -80,8 +80,8 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
         live = await read_live(link, settings)
         if live is None:
             raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
-        await check_format(redis, settings)
-        audits = [Audit(redis, settings, str(shard)) for shard in range(live.partitions)]
+        live.check_format(settings)
+        audits = [Audit(redis, settings, str(shard), live.generation) for shard in range(live.partitions)]
         for audit in audits:
             stack.push_async_callback(audit.close)
         work = [(audit, day) for audit in audits for day in await audit.days()]
@@ -89,7 +89,7 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
             work = sorted(Random().sample(work, min(sample, len(work))), key=lambda one: (one[0].shard, one[1]))
         found = _Found(len(work), progress)
         await asyncio.gather(*(found.work_off(part) for part in _parts(work)))
-        names = CatalogCopy(settings.redis_prefix, GENERATION)
+        names = CatalogCopy(settings.redis_prefix, live.generation)
         names.take((await link.call([names.read()]))[0])
         named = [_in_words(one, names) for one in found.wrong]
     seconds = round(time.monotonic() - began, 3)

@@ -56,9 +56,9 @@ class Checked:
 class Audit:
     """One shard of runs, read over a connection of its own."""
 
-    def __init__(self, redis: Redis, settings: Settings, shard: str) -> None:
+    def __init__(self, redis: Redis, settings: Settings, shard: str, generation: str = ledgers.GENERATION) -> None:
         self.shard = shard
-        self._keys = Keys(settings.redis_prefix, ledgers.GENERATION, shard)
+        self._keys = Keys(settings.redis_prefix, generation, shard)
         self._link = Link(redis)
         self._max_cohorts = settings.max_cohorts
         self._states = States()
