@@ -110,8 +110,8 @@ def _check_format(path: Path) -> None:
         if found != str(FORMAT):
             older = found.isdecimal() and int(found) < FORMAT
             way = (
-                "begin with another --data-dir, which fills itself from the log that --kafka names (the embedded log is "
-                "not kept)"
+                "begin with another --data-dir, which fills itself from the log that --kafka names (the embedded log "
+                "is not kept)"
                 if older
                 else "use that newer runtally, or another --data-dir"
             )
