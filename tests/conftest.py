@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +16,11 @@ from redis import Redis
 
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
-from runtally.settings import Settings
+from runtally.settings import Settings, parse_duration_us
 from runtally.store.keys import named
 
 from .servers import found
+from .servers.forks import ForkedChild
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -140,7 +140,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings. Durations are whole seconds here."""
-    durations = ("max_clock_skew", "raw_retention", "rollup_retention", "scan_wait")
+    durations = {
+        name
+        for name, field in Settings.model_fields.items()
+        if any(getattr(each, "func", None) is parse_duration_us for each in field.metadata)
+    }
     values = settings.model_dump()
     return {
         f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
@@ -156,12 +160,8 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starte
 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
-        child = Child(
-            name,
-            [sys.executable, "-m", "runtally", command, *arguments],
-            tmp_path / f"{name}.log",
-            {**environment(settings), **variables},
-        )
+        variables = {**environment(settings), **variables}
+        child = ForkedChild(name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child

@@ -142,6 +142,26 @@ METRICS: Final = (
         "`stopped`, which needs a decision: /health says which.",
     ),
     Metric(
+        "verified_cells_total",
+        "counter",
+        ("shard",),
+        "Cells that the running check (RUNTALLY_VERIFY_EVERY) held against raw runs.",
+    ),
+    Metric(
+        "verify_age_seconds",
+        "gauge",
+        ("shard",),
+        "How long ago a day of the shard was checked. Much more than RUNTALLY_VERIFY_EVERY: the check does not get "
+        "through. Not there before the first one.",
+    ),
+    Metric(
+        "wrong_cells",
+        "gauge",
+        ("shard",),
+        "Cells that the running check found to be wrong, and that are so still. Anything but 0 is a defect of runtally "
+        "or means that something else writes to its keys: the log names them once.",
+    ),
+    Metric(
         "answers_total",
         "counter",
         ("route", "plan"),

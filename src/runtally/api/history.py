@@ -44,16 +44,18 @@ class History:
         """Disconnect."""
         await self._shards.stop()
 
-    async def ready(self) -> None:
-        """Return if an answer would be complete now."""
+    async def ready(self) -> Mapping[str, int]:
+        """The next offset of each shard if an answer would be complete now."""
         async with self._shards.turn:
             try:
                 await self._shards.refresh({})
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
-            behind = [name for name, ledger in self._shards.ledgers().items() if not ledger.caught_up]
+            ledgers = self._shards.ledgers()
+        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
+        return {name: ledger.next for name, ledger in ledgers.items()}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer from cells where every filter allows it, else by a scan."""

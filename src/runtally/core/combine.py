@@ -11,7 +11,7 @@ minutes, and only the last step, a few hundred entries, is done in Python's inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ from .rows import NULL, Ints, Rows
 _LOW = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One state of one bin: runs, and the two sums in µs."""
 
     state: State

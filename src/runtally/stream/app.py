@@ -22,6 +22,7 @@ from ..store.keys import CATALOG
 from ..store.ledger import GENERATION, read_live
 from ..store.link import Link
 from ..store.shard import shard
+from .checking import RunningCheck
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
 from .intake import Intake, TooManyBadError
@@ -87,9 +88,11 @@ class _Worker:
                 pulse = asyncio.create_task(self._pulse_forever())
                 watch = asyncio.create_task(self._watch_kafka())
                 rebuild = asyncio.create_task(self._rebuild_forever())
+                checking = asyncio.create_task(self._checking.run())
                 crashed = asyncio.create_task(app.wait_until_stopped())
                 stopping = asyncio.create_task(self._stop.wait())
                 await asyncio.wait({pulse, watch, rebuild, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                checking.cancel()
                 for duty in (pulse, watch, rebuild):
                     # A duty ends only by failing: not to be mistaken for an ordinary stop.
                     if not duty.cancel() and self._failure is None:
@@ -100,6 +103,7 @@ class _Worker:
                     await app.stop()
                 for task in (crashed, stopping):
                     task.cancel()
+                await asyncio.gather(checking, return_exceptions=True)
                 if self._failure is None and app.crash_reason is not None:
                     self._failure = app.crash_reason
         if self._failure is not None:
@@ -128,6 +132,10 @@ class _Worker:
         self._partitions = await self._wait_for_topics()
         self._publisher = await self._wait_for_producer(stack)
         self._waiting_for = ""
+        self._checking = RunningCheck(self._redis, self._settings, self._metrics, self._live_shards)
+
+    def _live_shards(self) -> list[str]:
+        return [lane.name for lane, _ in self._lanes.values() if lane.state == "live" and lane.name != CATALOG]
 
     async def _or_stop(self, work: Any) -> bool:
         """Await something that may take for ever, or a signal; False for the signal."""
@@ -244,6 +252,7 @@ class _Worker:
             await lane.idle()
             task.cancel()
             await lane.close()
+            self._checking.forget(lane.name)
             self._metrics.forget(lane.name)
 
     async def _stop_lanes(self) -> None:
