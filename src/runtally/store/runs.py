@@ -17,7 +17,7 @@ from .edit import Edit, Work
 from .expiry import Expiry
 from .families import Families
 from .fence import Applied, Batch, Fence
-from .ledger import LogEnds, outdated
+from .ledger import GENERATION, LogEnds, outdated
 from .link import Command
 from .rebuild import Rebuild, read_request, requested
 from .records import decode_cohorts, decode_states, rows_of
@@ -27,9 +27,11 @@ from .rollups import Rollups
 class RunsShard:
     """One partition of the runs topic, as this worker holds it. See `fence` for who may write."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: int) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, partition: int, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.name = str(partition)
-        self._fence = Fence(redis, settings, self.name)
+        self._fence = Fence(redis, settings, self.name, generation, beside)
         self._turn = asyncio.Lock()
         self._families = Families(self._fence, settings.worker_cache // 2 // settings.partitions)
         self._rollups = Rollups(self._fence, settings.worker_cache // 2 // settings.partitions)
