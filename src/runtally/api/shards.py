@@ -18,7 +18,7 @@ from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG
 from ..store.ledger import Ledger, Live, check_scopes, read_live
-from ..store.link import Command, Link
+from ..store.link import Command, Link, ReadLink
 from ..store.view import Place, View
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Shards:
     def link_besides(self) -> Link:
         """One more connection, for reads beside refreshes; only after a refresh."""
         assert self._redis is not None
-        self._besides.append(Link(self._redis))
+        self._besides.append(ReadLink(self._redis))
         return self._besides[-1]
 
     async def refresh(self, wanted: Wanted) -> None:
@@ -136,7 +136,7 @@ class Shards:
         self._trouble = "waiting for Redis"
         try:
             self._redis = await connect(self._settings)
-            self._link = Link(self._redis)
+            self._link = ReadLink(self._redis)
         except RuntallyError as error:
             log.error("%s", error)
             self._trouble = str(error)

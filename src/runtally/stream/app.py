@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import uvloop
 from faust.types import TP
 
+from .. import logs
 from ..errors import RuntallyError, ServerLostError, SystemError_
 from ..events.publish import Publisher
 from ..metrics import Metrics
@@ -42,7 +43,7 @@ _GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Blocks."""
-    _log_plainly(settings)
+    _log(settings)
     # A batch is thousands of tuples that live until its commit and form no cycle: looked through as often as Python
     # does by default, with all that is remembered, they cost a seventh of the worker's time.
     gc.freeze()
@@ -321,10 +322,8 @@ def _and_catalog(assigned: set[TP], settings: Settings) -> str:
     return " and the catalog" if any(tp.topic == settings.catalog_topic for tp in assigned) else ""
 
 
-def _log_plainly(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+def _log(settings: Settings) -> None:
+    logs.configure(settings)
     # aiokafka says many times a second that a broker is away; we say it once.
     quiet = {"aiokafka": logging.CRITICAL, BatchConsumer.__module__: logging.ERROR}
     for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp", BatchConsumer.__module__):
