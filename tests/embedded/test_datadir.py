@@ -34,7 +34,8 @@ def test_a_second_owner_is_told_who_the_first_is(tmp_path: Path) -> None:
 
 def test_data_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "format").write_text("9\n")
-    with pytest.raises(UserError, match=rf"format 9, this version reads format {FORMAT}.*--data-dir"), datadir.own(tmp_path):
+    said = f"format 9, this version reads format {FORMAT}.*--data-dir"
+    with pytest.raises(UserError, match=said), datadir.own(tmp_path):
         pass
 
 
