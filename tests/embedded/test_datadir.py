@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from runtally.embedded import datadir, upfile
-from runtally.embedded.datadir import FORMAT, Demo
+from runtally.embedded.datadir import Demo
 from runtally.embedded.upfile import UpFile, load_settings
 from runtally.errors import AlreadyRunningError, SettingError, UserError
+from runtally.store.keys import FORMAT
 
 
 def _up_file(**pids: int) -> UpFile:
@@ -32,10 +33,11 @@ def test_a_second_owner_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass
 
 
-def test_data_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    (tmp_path / "format").write_text("9\n")
-    said = f"format 9, this version reads format {FORMAT}.*--data-dir"
-    with pytest.raises(UserError, match=said), datadir.own(tmp_path):
+@pytest.mark.parametrize(("number", "way"), [(FORMAT + 1, "that newer runtally"), (FORMAT - 1, "fills itself")])
+def test_data_of_another_format_is_refused_by_its_number(tmp_path: Path, number: int, way: str) -> None:
+    (tmp_path / "format").write_text(f"{number}\n")
+    told = rf"format {number}, this version reads format {FORMAT}: .*{way}.*"
+    with pytest.raises(UserError, match=told), datadir.own(tmp_path):
         pass
 
 

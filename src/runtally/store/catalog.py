@@ -12,7 +12,7 @@ from ..core.versions import merge, repeats
 from ..settings import Settings
 from .fence import Applied, Batch, Fence
 from .keys import CATALOG
-from .ledger import LogEnds
+from .ledger import GENERATION, LogEnds
 from .link import Command
 from .records import DEAD, decode_entity, encode_entity
 
@@ -22,9 +22,9 @@ _KINDS: Final[dict[str, Entity]] = {"flow": FLOW, "deployment": DEPLOYMENT}
 class CatalogShard:
     """The one partition of the catalog topic, as this worker holds it."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, generation: str = GENERATION, beside: bool = False) -> None:
         self.name = CATALOG
-        self._fence = Fence(redis, settings, CATALOG)
+        self._fence = Fence(redis, settings, CATALOG, generation, beside)
         self._turn = asyncio.Lock()
         self._records: dict[str, dict[bytes, bytes]] = {}
 

@@ -21,7 +21,7 @@ from .cohort_book import CohortBook
 from .families import Families, Family, Wanted
 from .fence import Applied, Batch, Fence
 from .keys import raw_bucket
-from .ledger import LogEnds, outdated
+from .ledger import GENERATION, LogEnds, outdated
 from .link import Command
 from .rebuild import Rebuild, read_request, requested
 from .records import (
@@ -46,9 +46,11 @@ _FLOW_RUN_STATES = len(FLOW_RUN.state_fields)
 class RunsShard:
     """One partition of the runs topic, as this worker holds it. See `fence` for who may write."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: int) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, partition: int, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.name = str(partition)
-        self._fence = Fence(redis, settings, self.name)
+        self._fence = Fence(redis, settings, self.name, generation, beside)
         self._turn = asyncio.Lock()
         self._families = Families(self._fence, settings.worker_cache // 2 // settings.partitions)
         self._rollups = Rollups(self._fence, settings.worker_cache // 2 // settings.partitions)

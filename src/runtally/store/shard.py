@@ -48,6 +48,9 @@ class Shard(Protocol):
         """Forget everything and give the connection back."""
 
 
-def shard(redis: Redis, settings: Settings, name: str) -> Shard:
-    """The shard of that name: a partition number of the runs topic, or `c`."""
-    return CatalogShard(redis, settings) if name == CATALOG else RunsShard(redis, settings, int(name))
+def shard(redis: Redis, settings: Settings, name: str, generation: str, beside: bool = False) -> Shard:
+    """The shard of that name: a partition number of the runs topic, or `c`. Of the live generation, or of one that is
+    filled `beside` it."""
+    if name == CATALOG:
+        return CatalogShard(redis, settings, generation, beside)
+    return RunsShard(redis, settings, int(name), generation, beside)

@@ -119,6 +119,7 @@ class Lane:
     async def close(self) -> None:
         """Give the shard up."""
         self.state, self.trouble, self._outdated = "waiting", "revoked", False
+        self._empty_queue()
         await self._shard.close()
 
     def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
@@ -196,6 +197,10 @@ class Lane:
     def _stop(self, trouble: str) -> None:
         self.state, self.trouble = "stopped", trouble
         log.error("%s. This shard stops, the others go on", trouble)
+        self._empty_queue()
+
+    def _empty_queue(self) -> None:
+        """Whoever waits to put something in goes on: one agent serves all lanes."""
         while not self._queue.empty():
             self._queue.get_nowait()
 
