@@ -29,7 +29,7 @@ Make = Callable[..., Settings]
 
 LEDGER = Ledger(90, 1, "e", 0, 0, 0, 90, 2, None, current_cells())
 SERVER = Server("Valkey 9.1.0", {"maxmemory-policy": "noeviction", "appendonly": "yes"}, "", 10, 100, 1000, 500)
-STAND = Stand(SERVER, FORMAT, Live(GENERATION, 2), {"0": LEDGER, "1": LEDGER, "c": LEDGER}, Census(1000, 10, 5, 3, 4))
+STAND = Stand(SERVER, Live(GENERATION, 2, FORMAT), {"0": LEDGER, "1": LEDGER, "c": LEDGER}, Census(1000, 10, 5, 3, 4))
 KAFKA = LogLook(
     tuple(
         topics.Found(name, count, created=False)
@@ -67,7 +67,7 @@ TROUBLES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         of_log(topics=(replace(KAFKA.topics[0], warnings=("is short",)), *KAFKA.topics[1:])),
         "is short",
     ),
-    ("partitions", "bad", of_stand(live=Live(GENERATION, 3)), "3 partitions, the topic has 2"),
+    ("partitions", "bad", of_stand(live=Live(GENERATION, 3, FORMAT)), "3 partitions, the topic has 2"),
     ("redis", "bad", {"redis": None, "redis_trouble": "no Redis at x"}, "no Redis"),
     ("redis configuration", "bad", of_server(config={"maxmemory-policy": "allkeys-lru"}), "allkeys-lru"),
     ("redis configuration", "warn", of_server(config={"appendonly": "no", "save": ""}), "nothing on disk"),
@@ -84,8 +84,8 @@ TROUBLES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("clock", "warn", of_server(ahead_us=-5_000_000), "5.000 s behind"),
     ("clock", "bad", of_server(ahead_us=100_000_000), "100.000 s ahead"),
     ("clock", "warn", of_log(newest_ms=12_000), "11.000 s ahead"),
-    ("format", "bad", of_stand(stored_format=FORMAT + 1, live=None, ledgers={}), f"format {FORMAT + 1}"),
-    ("format", "warn", of_stand(stored_format=None, live=None, ledgers={}), "nothing under the prefix"),
+    ("format", "bad", of_stand(live=Live(GENERATION, 2, FORMAT + 1), ledgers={}), f"format {FORMAT + 1}"),
+    ("format", "warn", of_stand(live=None, ledgers={}), "nothing under the prefix"),
     ("ledgers", "bad", of_stand(ledgers={**STAND.ledgers, "1": None}), "no worker has been assigned yet: shard 1"),
     (
         "ledgers",

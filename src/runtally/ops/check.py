@@ -74,7 +74,7 @@ class Check:
         there = {
             "redis": facts.redis is not None,
             "log": facts.log is not None,
-            "data": facts.redis is not None and facts.redis.live is not None,
+            "data": facts.redis is not None and bool(facts.redis.ledgers),
         }
         return all(there[need] for need in self.needs)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..embedded.datadir import check_format
-from ..errors import UserError
+from ..errors import UnfitServerError, UserError
 from ..store.fitness import RULES
-from ..store.keys import FORMAT
 from ..store.ledger import outdated
 from ..store.stand import DAYS
 from .check import Check, Facts, Level, Said
@@ -99,21 +98,22 @@ def _memory(facts: Facts) -> Said:
 
 
 def _format(facts: Facts) -> Said:
-    found = facts.stand.stored_format
-    if found is None:
+    live = facts.stand.live
+    if live is None:
         yield (
             "warn",
             f"nothing under the prefix {facts.settings.redis_prefix!r} yet",
             "start a worker, or set RUNTALLY_REDIS_PREFIX to where the data are",
         )
-    elif found != FORMAT:
-        yield (
-            "bad",
-            f"the data in Redis are of format {found}, this version reads format {FORMAT}",
-            "use the matching runtally, or another RUNTALLY_REDIS_PREFIX",
-        )
+        return
+    try:
+        live.check_format(facts.settings)
+    except UnfitServerError as error:
+        says, _, do = str(error).rpartition(": ")
+        yield "bad", says, do
     else:
-        yield "ok", f"the data are of format {FORMAT}", ""
+        beside = f"; generation {live.filling} is being filled beside them" if live.filling else ""
+        yield "ok", f"the data are of format {live.format}, generation {live.generation}{beside}", ""
 
 
 def _data_dir(facts: Facts) -> Said:

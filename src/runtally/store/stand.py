@@ -22,7 +22,7 @@ from ..settings import Settings
 from .cohort_book import ALL_FIELD
 from .connect import client, shown
 from .fitness import Server, examine
-from .keys import CATALOG, FORMAT, Keys, live_key
+from .keys import CATALOG, FORMAT, Keys
 from .ledger import Ledger, Live, decode, read_live
 from .link import Command, Link
 from .records import decode_cohorts
@@ -46,11 +46,10 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What was found. `stored_format` and `live` are None before the first start; ledgers are by shard, and empty when
-    the format is another one than ours."""
+    """What was found. `live` is None before the first start; ledgers are by shard, and empty when the format is another
+    one than ours."""
 
     server: Server
-    stored_format: int | None
     live: Live | None
     ledgers: Mapping[str, Ledger | None]
     census: Census
@@ -72,12 +71,9 @@ async def look(settings: Settings) -> Stand:
 
 async def _look(redis: Redis, link: Link, settings: Settings) -> Stand:
     server = await examine(redis)
-    stored = await redis.hget(live_key(settings.redis_prefix), "format")
-    nothing = Census(0, 0, 0, 0, 0)
-    if stored is None or int(stored) != FORMAT:
-        return Stand(server, None if stored is None else int(stored), None, {}, nothing)
     live = await read_live(link, settings)
-    assert live is not None
+    if live is None or live.format != FORMAT:
+        return Stand(server, live, {}, Census(0, 0, 0, 0, 0))
     shards = [*map(str, range(live.partitions)), CATALOG]
     keys = [Keys(settings.redis_prefix, live.generation, shard) for shard in shards]
     ledgers = await link.call([("HGETALL", each.ledger) for each in keys])
@@ -89,7 +85,7 @@ async def _look(redis: Redis, link: Link, settings: Settings) -> Stand:
         max(one.states for one in counted),
         max(one.cohorts for one in counted),
     )
-    return Stand(server, FORMAT, live, dict(zip(shards, map(decode, ledgers), strict=True)), census)
+    return Stand(server, live, dict(zip(shards, map(decode, ledgers), strict=True)), census)
 
 
 async def _count(link: Link, keys: Keys) -> Census:
