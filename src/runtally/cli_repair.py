@@ -94,9 +94,7 @@ def rebuild(
 
 def _show(found: Verified) -> None:
     for one in found.named[:_SHOWN]:
-        typer.echo(
-            f"shard {one.shard} · {one.scope} · {one.level} from {one.bucket} · {one.group or 'value'}: {one.problem}"
-        )
+        typer.echo(one.text)
     if found.wrong > _SHOWN:
         typer.echo(f"… and {found.wrong - min(_SHOWN, len(found.named)):,} more")
     looked_at = f"{found.cells:,} cells of {found.runs:,} runs in {found.days:,} days of shards, {found.seconds:.1f} s"

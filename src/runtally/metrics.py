@@ -58,6 +58,13 @@ METRICS: Final = (
         "Events that are older than what is known: late arrivals, replays, runs that are deleted. Harmless.",
     ),
     Metric(
+        "events_frozen_total",
+        "counter",
+        ("shard",),
+        "Events of runs that are too old to change, beyond the raw retention, and were dropped. Many of them: a replay "
+        "of old history, or RUNTALLY_RAW_RETENTION is shorter than producers take.",
+    ),
+    Metric(
         "events_duplicate_total",
         "counter",
         ("shard",),
@@ -140,6 +147,26 @@ METRICS: Final = (
         ("shard", "state"),
         "1 for the state that each of this worker's shards is in: `live`, `waiting` to be opened or for a server, or "
         "`stopped`, which needs a decision: /health says which.",
+    ),
+    Metric(
+        "verified_cells_total",
+        "counter",
+        ("shard",),
+        "Cells that the running check (RUNTALLY_VERIFY_EVERY) held against raw runs.",
+    ),
+    Metric(
+        "verify_age_seconds",
+        "gauge",
+        ("shard",),
+        "How long ago a day of the shard was checked. Much more than RUNTALLY_VERIFY_EVERY: the check does not get "
+        "through. Not there before the first one.",
+    ),
+    Metric(
+        "wrong_cells",
+        "gauge",
+        ("shard",),
+        "Cells that the running check found to be wrong, and that are so still. Anything but 0 is a defect of runtally "
+        "or means that something else writes to its keys: the log names them once.",
     ),
     Metric(
         "answers_total",

@@ -149,7 +149,20 @@ class Settings(BaseSettings):
         description="So many bad events in a row on one partition, without a good one, stop the worker: a "
         "misconfigured producer must not drain the topic into dead letters.",
     )
+    max_lag: int = Field(
+        1_000_000,
+        ge=0,
+        description="So many events of the log may be missing in answers before `/api/ready` says that the API is not "
+        "ready; 0: any number. Answers are given all the same, and say how many.",
+    )
+    verify_every: Duration = Field(
+        3_600_000_000,
+        gt=0,
+        description="How often a worker holds one day of each of its shards, chosen at random, against the raw runs; "
+        "`never` for never.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_json: bool = Field(False, description="Log one JSON object a line, as the option --log-json does.")
 
     @field_validator("rollup_retention")
     @classmethod

@@ -35,8 +35,9 @@ class Service:
     async def stop(self) -> None:
         self.running = False
 
-    async def ready(self) -> None:
+    async def ready(self) -> dict[str, int]:
         self._fail()
+        return {}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         self.requests.append(request)

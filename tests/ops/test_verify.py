@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from runtally.core.cells import CELL
 from runtally.core.scopes import ALL, COHORT
 from runtally.settings import Settings
 from tests.reference.vectors import TASK_RUN_BINS
+from tests.servers.forks import run
 from tests.store.estate import Estate
 
 Make = Callable[..., Settings]
@@ -38,12 +38,8 @@ async def _fill(settings: Settings) -> None:
 
 
 def verify(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **{"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "COLUMNS": "200"},
-        **{"RUNTALLY_REDIS_URL": settings.redis_url, "RUNTALLY_REDIS_PREFIX": settings.redis_prefix},
-    }
-    command = [sys.executable, "-m", "runtally", "verify", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    where = {"RUNTALLY_REDIS_URL": settings.redis_url, "RUNTALLY_REDIS_PREFIX": settings.redis_prefix}
+    return run("verify", *arguments, **where)
 
 
 def one_of(redis: SyncRedis, settings: Settings, pattern: str) -> bytes:

@@ -44,16 +44,18 @@ class History:
         """Disconnect."""
         await self._shards.stop()
 
-    async def ready(self) -> None:
-        """Return if an answer would be complete now."""
+    async def ready(self) -> Mapping[str, int]:
+        """The next offset of each shard if an answer would be complete now."""
         async with self._shards.turn:
             try:
                 await self._shards.refresh({})
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
-            behind = [name for name, ledger in self._shards.ledgers().items() if not ledger.caught_up]
+            ledgers = self._shards.ledgers()
+        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
+        return {name: ledger.next for name, ledger in ledgers.items()}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer from cells where every filter allows it, else by a scan."""
@@ -131,6 +133,8 @@ class History:
                     stand = self._stand(question.now, line_of_cells(found))
                     spent_s = {"read": read_s, "plan": plan_s}
                     how: Found = "edges" if found.raw_minutes else "cells"
+                    frozen_us = found.horizon if found.frozen_minutes else None
+                    stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
                     return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")

@@ -80,7 +80,7 @@ def router(context: Context) -> APIRouter:
 
     async def ready() -> Response:
         try:
-            await context.history.ready()
+            context.lag.check(await context.history.ready())
         except NotReadyError as error:
             return json_response({"message": str(error)}, 503, {"Retry-After": str(READY_RETRY_S)})
         return json_response({"message": "OK"})

@@ -133,8 +133,9 @@ class HistoryService(Protocol):
     async def stop(self) -> None:
         """Let go of connections and threads."""
 
-    async def ready(self) -> None:
-        """Return if an answer would be complete now, else raise `NotReadyError` with the reason."""
+    async def ready(self) -> Mapping[str, int]:
+        """The next offset of each shard if an answer would be complete now, else raise `NotReadyError` with the
+        reason."""
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer a history request as of `now_us`.
