@@ -162,6 +162,7 @@ class Settings(BaseSettings):
         "`never` for never.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_json: bool = Field(False, description="Log one JSON object a line, as the option --log-json does.")
 
     @field_validator("rollup_retention")
     @classmethod

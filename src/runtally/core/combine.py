@@ -11,7 +11,7 @@ minutes, and only the last step, a few hundred entries, is done in Python's inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ from .rows import NULL, Ints, Rows
 _LOW = (1 << 32) - 1
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One state of one bin: runs, and the two sums in µs."""
 
     state: State

@@ -39,20 +39,28 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, those that were older than what is known, and those that said
-    the newest once more."""
+    """What a batch did: changes that moved something, those that were older than what is known, those that said the
+    newest once more, and those of runs that are too old to change."""
 
     changed: int
     stale: int
     duplicate: int
+    frozen: int
 
 
 class Fence:
-    """One shard's ledger as this writer knows it, and the connection that it writes through."""
+    """One shard's ledger as this writer knows it, and the connection that it writes through.
 
-    def __init__(self, redis: Redis, settings: Settings, shard: str) -> None:
+    `generation` has to be the live one, or is filled `beside` it.
+    """
+
+    def __init__(
+        self, redis: Redis, settings: Settings, shard: str, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.shard = shard
-        self.keys = Keys(settings.redis_prefix, GENERATION, shard)
+        self.keys = Keys(settings.redis_prefix, generation, shard)
+        self._generation = generation
+        self._beside = beside
         self._settings = settings
         self._link = Link(redis)
         self._ledger: Ledger | None = None
@@ -67,13 +75,16 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError` when the log is another one, `UnfitServerError` for another partition count.
+        Raises `LedgerTroubleError` when the log is another one, `UnfitServerError` for another partition count or
+        format, `FencedError` when another generation is live.
         """
         self._ledger = None
         key = self.keys.ledger
         await self._link.call([("UNWATCH",)])
         _, flat = await self._link.call([("WATCH", key), ("HGETALL", key)])
         known = ledgers.decode(flat)
+        # After the ledger is watched: who makes another generation live removes the ledgers of this one later.
+        await self._check_generation(log)
         if known is None:
             opened = ledgers.fresh(log)
         else:
@@ -82,8 +93,6 @@ class Fence:
         commands: list[Command] = [("HSET", key, *ledgers.encode(opened))]
         if await self._link.transaction(commands) is None:
             raise FencedError(self.shard, "another worker wrote while the ledger was read")
-        if self.shard != CATALOG:
-            await self._link.call([ledgers.write_live(self._settings, opened.partitions)])
         self._ledger = opened
         return opened
 
@@ -155,6 +164,20 @@ class Fence:
             raise FencedError(
                 self.shard, f"the batch begins at {batch.first_offset}, the ledger expects {self.ledger.next}"
             )
+
+    async def _check_generation(self, log: LogEnds) -> None:
+        live = await ledgers.read_live(self._link, self._settings)
+        if self._beside:
+            if live is None or live.filling != self._generation:
+                raise FencedError(self.shard, "its generation is not being filled any more")
+            return
+        if live is None:
+            if self.shard == CATALOG:
+                return
+            live = await ledgers.found_live(self._link, self._settings, self._generation, log.partitions)
+        if live.generation != self._generation:
+            raise FencedError(self.shard, "another generation of the data is live now")
+        live.check_format(self._settings)
 
     async def _write(self, moved: Ledger, commands: Sequence[Command]) -> None:
         done = await self._link.transaction([("HSET", self.keys.ledger, *ledgers.encode(moved)), *commands])

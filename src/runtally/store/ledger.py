@@ -10,18 +10,26 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Final
 
 from redis.asyncio import Redis
 
 from ..core.cohorts import NAMES
+from ..core.retention import Horizons
 from ..core.scopes import SCOPES
 from ..errors import FencedError, LedgerTroubleError, NotReadyError, UnfitServerError
 from ..settings import Settings
 from .keys import CATALOG, FORMAT, Keys, live_key
-from .link import Link
+from .link import Command, Link
 
 GENERATION = "1"
+"""The first one; a rebuild from the log makes the next."""
+
+
+_FOUND: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+return redis.call('HGETALL', KEYS[1])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,8 @@ class Ledger:
     `watermark` µs, the newest record timestamp applied · `horizon` µs, the oldest instant whose raw runs are
     complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
     be passed before an answer is complete (the log's end at the last assignment) · `cells`, what the cells are of
-    (see `current_cells`).
+    (see `current_cells`) · `cells_horizon` µs, the oldest instant whose cells and index are complete · `expired` and
+    `cells_expired`, the horizons up to which what lies behind has been put away.
     """
 
     next: int
@@ -68,6 +77,19 @@ class Ledger:
     partitions: int
     mark: Mark | None
     cells: str
+    cells_horizon: int = 0
+    expired: int = 0
+    cells_expired: int = 0
+
+    @property
+    def horizons(self) -> Horizons:
+        """From where on everything is kept."""
+        return Horizons(self.horizon, self.cells_horizon)
+
+    @property
+    def expired_to(self) -> Horizons:
+        """The horizons up to which what lies behind has been put away."""
+        return Horizons(self.expired, self.cells_expired)
 
     @property
     def caught_up(self) -> bool:
@@ -133,7 +155,8 @@ def encode(ledger: Ledger) -> list[bytes | str | int]:
         *("next", ledger.next, "seq", ledger.seq, "epoch", ledger.epoch),
         *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
         *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
-        *("cells", ledger.cells),
+        *("cells", ledger.cells, "cells_horizon", ledger.cells_horizon),
+        *("expired", ledger.expired, "cells_expired", ledger.cells_expired),
     ]
 
 
@@ -154,6 +177,9 @@ def decode(reply: list[bytes]) -> Ledger | None:
         partitions=int(fields[b"partitions"]),
         mark=Mark(*map(int, mark.split(b","))) if mark else None,
         cells=fields.get(b"cells", b"").decode(),
+        cells_horizon=int(fields.get(b"cells_horizon", 0)),
+        expired=int(fields.get(b"expired", 0)),
+        cells_expired=int(fields.get(b"cells_expired", 0)),
     )
 
 
@@ -222,24 +248,62 @@ async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the `live` key says: which generation of data is served, and of how many shards it is."""
+    """What the `live` key says: which generation of data is served, of how many shards and of which format it is.
+
+    `filling`: a generation that is being filled beside it, "" for none; `fading`: those whose keys are being removed.
+    """
 
     generation: str
     partitions: int
+    format: int
+    filling: str = ""
+    fading: tuple[str, ...] = ()
+
+    def check_format(self, settings: Settings) -> None:
+        """Raise `UnfitServerError` for data of another format."""
+        check_format(self.format, settings.redis_prefix)
+
+
+def read_live_command(settings: Settings) -> Command:
+    """The command whose reply goes to `live_of`."""
+    return ("HGETALL", live_key(settings.redis_prefix))
+
+
+def live_of(flat: list[bytes]) -> Live | None:
+    """What the `live` key says; None before the first start."""
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+    if not fields:
+        return None
+    return Live(
+        fields[b"generation"].decode(),
+        int(fields[b"partitions"]),
+        int(fields[b"format"]),
+        fields.get(b"filling", b"").decode(),
+        tuple(fields.get(b"fading", b"").decode().split()),
+    )
 
 
 async def read_live(link: Link, settings: Settings) -> Live | None:
     """The live generation; None before the first start. Raises `ServerLostError`."""
-    (flat,) = await link.call([("HGETALL", live_key(settings.redis_prefix))])
-    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
-    if not fields:
-        return None
-    return Live(fields[b"generation"].decode(), int(fields[b"partitions"]))
+    (flat,) = await link.call([read_live_command(settings)])
+    return live_of(flat)
 
 
-def write_live(settings: Settings, partitions: int) -> tuple[Any, ...]:
-    """The command that names the live generation."""
-    return (
-        *("HSET", live_key(settings.redis_prefix)),
-        *("generation", GENERATION, "format", FORMAT, "partitions", partitions),
+async def found_live(link: Link, settings: Settings, generation: str, partitions: int) -> Live:
+    """Name a generation live where none is; the one that is, then. Watched keys stay watched."""
+    fields = ("generation", generation, "format", FORMAT, "partitions", partitions)
+    (flat,) = await link.call([("EVAL", _FOUND, 1, live_key(settings.redis_prefix), *fields)])
+    live = live_of(flat)
+    assert live is not None
+    return live
+
+
+def check_format(stored: int, prefix: str) -> None:
+    """Raise `UnfitServerError` for data of another format."""
+    if stored == FORMAT:
+        return
+    way = "use that newer runtally" if stored > FORMAT else "`runtally rebuild --from-log` makes new ones beside them"
+    raise UnfitServerError(
+        f"Redis holds runtally data of format {stored} under the prefix {prefix!r}, this version reads format "
+        f"{FORMAT}: {way}, or take another RUNTALLY_REDIS_PREFIX"
     )
