@@ -86,7 +86,8 @@ METRICS: Final = (
         "counter",
         ("shard", "reason"),
         "How often a shard's ledger had to be read again: `assigned` is ordinary, `fenced` means that another worker "
-        "or a repair wrote, `lost` that a server went away, `moved` that Redis was emptied, restored or failed over.",
+        "wrote, `lost` that a server went away, `moved` that Redis was emptied, restored or failed over or that an "
+        "operator moved the ledger, `repaired` that a stopped shard goes on.",
     ),
     Metric(
         "shard_state",

@@ -8,9 +8,9 @@ from typing import Any
 
 from faust.types import TP
 
-from runtally.errors import FencedError
+from runtally.errors import FencedError, TooManyBadError
 from runtally.metrics import Metrics
-from runtally.store.shard import LogEnds
+from runtally.store.shard import Applied, LogEnds
 from runtally.stream.consumer import Fetched
 from runtally.stream.lane import Lane
 
@@ -45,6 +45,7 @@ class PlayedShard:
 
     def __init__(self) -> None:
         self.told: list[int | None] = []
+        self.trouble = ""
 
     async def open(self, log: LogEnds) -> int:
         return self.next_offset
@@ -52,6 +53,12 @@ class PlayedShard:
     async def pulse(self, position: int | None) -> bool:
         self.told.append(position)
         return True
+
+    async def stop(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    async def repaired(self) -> bool:
+        return not self.trouble
 
 
 class PlayedLog:
@@ -134,3 +141,38 @@ async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
         await asyncio.sleep(0)
     task.cancel()
     assert intake.asked == [[5, 6, 7, 8]]
+
+
+class SpoiltIntake:
+    """Finds every record from offset 7 on bad."""
+
+    async def batch(self, first_offset: int, records: list[Any], now_us: int) -> Any:
+        if records[-1].offset >= 7:
+            raise TooManyBadError("0", "all bad", 7)
+        return [record.offset for record in records]
+
+
+async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_is_repaired() -> None:
+    consumer, shard = PlayedConsumer(), PlayedShard()
+    applied: list[Any] = []
+
+    async def apply(batch: Any) -> Applied:
+        applied.append(batch)
+        return Applied(1, 0)
+
+    shard.apply = apply  # type: ignore[attr-defined]
+    parts: list[Any] = [consumer, PlayedLog(), shard, SpoiltIntake(), Metrics(), TP("t", 0)]
+    followed = Lane(*parts)
+    await followed.pulse()
+    records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0) for offset in range(5, 9)]
+    await followed.put(Fetched(TP("t", 0), consumer.run_of(TP("t", 0)), 5, records))
+    task = asyncio.create_task(followed.run())
+    while followed.state != "stopped":
+        await asyncio.sleep(0)
+    task.cancel()
+    assert (applied, shard.trouble, followed.trouble) == ([[5, 6]], "all bad", "all bad")
+    await followed.pulse()
+    assert followed.state == "stopped"
+    shard.trouble = ""
+    await followed.pulse()
+    assert (followed.state, followed.trouble, consumer.restarts) == ("live", "", [5, 5])

@@ -49,7 +49,11 @@ class History:
                 await self._shards.refresh({})
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
-            behind = [name for name, ledger in self._shards.ledgers().items() if not ledger.caught_up]
+            ledgers = self._shards.ledgers()
+        stopped = [f"shard {name} has stopped: {ledger.trouble}" for name, ledger in ledgers.items() if ledger.trouble]
+        if stopped:
+            raise NotReadyError("; ".join(stopped))
+        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
 

@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from ..core.changes import Change
-from ..errors import FencedError
+from ..errors import FencedError, LedgerTroubleError
 from ..settings import Settings
 from . import ledger as ledgers
 from .keys import CATALOG, Keys
@@ -54,6 +54,7 @@ class Fence:
         self._settings = settings
         self._link = Link(redis)
         self._ledger: Ledger | None = None
+        self._stopped_at: tuple[bytes | None, ...] = ()
 
     @property
     def ledger(self) -> Ledger:
@@ -65,35 +66,40 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError` when the log is another one or the cells are of something else, `UnfitServerError`
-        for another partition count.
+        Raises `LedgerTroubleError`, which the ledger then tells too, when the log is another one, the topic has another
+        partition count or the cells are of something else.
         """
         self._ledger = None
         key = self.keys.ledger
         await self._link.call([("UNWATCH",)])
         _, flat = await self._link.call([("WATCH", key), ("HGETALL", key)])
         known = ledgers.decode(flat)
-        if known is None:
-            opened = ledgers.fresh(log)
-        else:
-            await ledgers.check_log(self.shard, known, log)
-            if self.shard != CATALOG:
-                ledgers.check_cells(self.shard, known)
-            opened = replace(known, seq=known.seq + 1, epoch=ledgers.new_epoch(), caught_up_at=max(known.next, log.end))
-        commands: list[Command] = [("HSET", key, *ledgers.encode(opened))]
-        if await self._link.transaction(commands) is None:
-            raise FencedError(self.shard, "another worker wrote while the ledger was read")
+        try:
+            opened = await self._opened(known, log)
+        except LedgerTroubleError as error:
+            await self._stop(known, error.detail)
+            raise
+        await self._put(opened, "another worker wrote while the ledger was read")
         if self.shard != CATALOG:
             await self._link.call([ledgers.write_live(self._settings, opened.partitions)])
         self._ledger = opened
         return opened
 
+    async def stop(self, trouble: str) -> None:
+        """Write down why this shard does not go on, unless somebody else has written; forget the ledger."""
+        await self.begin()
+        await self._stop(self.ledger, trouble)
+
+    async def repaired(self) -> bool:
+        """Whether somebody has written to the ledger since this writer stopped."""
+        (found,) = await self._link.call([self._stand()])
+        return tuple(found) != self._stopped_at
+
     async def begin(self, reads: Sequence[Command] = ()) -> list[Any]:
         """Put the ledger under WATCH, check that it is as known, and read; the replies of `reads`."""
-        key = self.keys.ledger
-        replies = await self._link.call([("WATCH", key), ("HMGET", key, "epoch", "seq", "next"), *reads])
+        replies = await self._link.call([("WATCH", self.keys.ledger), self._stand(), *reads])
         known = self.ledger
-        if replies[1] != [known.epoch.encode(), b"%d" % known.seq, b"%d" % known.next]:
+        if replies[1] != _stand_of(known):
             await self._link.call([("UNWATCH",)])
             self._ledger = None
             raise FencedError(self.shard, "the ledger is not as this worker left it")
@@ -150,9 +156,47 @@ class Fence:
                 self.shard, f"the batch begins at {batch.first_offset}, the ledger expects {self.ledger.next}"
             )
 
+    async def _opened(self, known: Ledger | None, log: LogEnds) -> Ledger:
+        if known is None:
+            if self.shard != CATALOG and (live := await ledgers.read_live(self._link, self._settings)) is not None:
+                ledgers.check_partitions(self.shard, live.partitions, log)
+            return ledgers.fresh(log)
+        await ledgers.check_log(self.shard, known, log)
+        if self.shard != CATALOG:
+            ledgers.check_cells(self.shard, known)
+        return replace(
+            known,
+            seq=known.seq + 1,
+            epoch=ledgers.new_epoch(),
+            caught_up_at=max(known.next, log.end),
+            trouble="",
+        )
+
+    async def _stop(self, known: Ledger | None, trouble: str) -> None:
+        """Under WATCH. A shard without a ledger has nowhere to write it."""
+        self._ledger = None
+        if known is None or known.trouble == trouble:
+            await self._link.call([("UNWATCH",)])
+        else:
+            known = replace(known, seq=known.seq + 1, trouble=trouble)
+            await self._put(known, "another worker wrote while this one stopped")
+        self._stopped_at = (None, None, None) if known is None else tuple(_stand_of(known))
+
+    def _stand(self) -> Command:
+        return ("HMGET", self.keys.ledger, "epoch", "seq", "next")
+
     async def _write(self, moved: Ledger, commands: Sequence[Command]) -> None:
+        await self._put(moved, "another writer moved the ledger; nothing was written", commands)
+        self._ledger = moved
+
+    async def _put(self, moved: Ledger, otherwise: str, commands: Sequence[Command] = ()) -> None:
+        """Write the ledger that is under WATCH, and more with it; `FencedError` with these words if it moved."""
         done = await self._link.transaction([("HSET", self.keys.ledger, *ledgers.encode(moved)), *commands])
         if done is None:
             self._ledger = None
-            raise FencedError(self.shard, "another writer moved the ledger; nothing was written")
-        self._ledger = moved
+            raise FencedError(self.shard, otherwise)
+
+
+def _stand_of(ledger: Ledger) -> list[bytes]:
+    """What `Fence._stand` gives when the ledger is this one."""
+    return [ledger.epoch.encode(), b"%d" % ledger.seq, b"%d" % ledger.next]

@@ -22,7 +22,7 @@ from ..store.keys import CATALOG
 from ..store.shard import shard
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
-from .intake import Intake, TooManyBadError
+from .intake import Intake
 from .lane import Lane, LaneState
 from .log import Log
 
@@ -48,7 +48,7 @@ def run_worker(settings: Settings) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         uvloop.run(_Worker(settings).run())
-    except (RuntallyError, TooManyBadError) as error:
+    except RuntallyError as error:
         log.error("%s", error)
         return 1
     return 0

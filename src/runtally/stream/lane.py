@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from faust.types import TP
 
-from ..errors import FencedError, LedgerTroubleError, ServerLostError
+from ..errors import FencedError, LedgerTroubleError, ServerLostError, TooManyBadError
 from ..metrics import Metrics
 from ..store.shard import Shard
 from .consumer import BatchConsumer, Fetched
@@ -82,12 +82,17 @@ class Lane:
             return
 
     async def pulse(self) -> None:
-        """Open the shard if it is not; else see whether the ledger is still as this worker left it."""
-        if self.state == "stopped" or self._turn.locked():
+        """Open the shard if it is not, also one that stopped, once somebody has repaired it; else see whether the
+        ledger is still as this worker left it."""
+        if self._turn.locked():
             return
         async with self._turn:
             try:
-                if self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
+                if self.state == "stopped":
+                    if await self._shard.repaired():
+                        self._reason = "repaired"
+                        await self._open()
+                elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
                     await self._open()
                 elif not await self._shard.pulse(await self._position()):
                     log.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
@@ -123,7 +128,7 @@ class Lane:
         async with self._turn:
             while not self._leaving and self.state != "stopped" and fetched.run == self._consumer.run_of(self._tp):
                 try:
-                    await self._apply(fetched)
+                    await self._apply_or_stop(fetched)
                     return
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -131,6 +136,19 @@ class Lane:
                     self._wait_for(error, "lost")
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    async def _apply_or_stop(self, fetched: Fetched) -> None:
+        try:
+            await self._apply(fetched)
+        except TooManyBadError as error:
+            good = [record for record in fetched.records if record.offset < error.offset]
+            if good:
+                await self._apply(replace(fetched, records=good))
+            await self._shard.stop(error.detail)
+            self._stop(error)
+        except LedgerTroubleError as error:
+            await self._shard.stop(error.detail)
+            self._stop(error)
 
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
@@ -157,10 +175,7 @@ class Lane:
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self.state, self.trouble = "stopped", str(error)
-            log.error("%s. This shard stops, the others go on", error)
-            while not self._queue.empty():
-                self._queue.get_nowait()
+            self._stop(error)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
@@ -185,7 +200,16 @@ class Lane:
         self._settled = now
         return now[1] if settled else None
 
+    def _stop(self, error: LedgerTroubleError | TooManyBadError) -> None:
+        """Until somebody decides, which the ledger shows."""
+        self.state, self.trouble = "stopped", error.detail
+        log.error("%s. This shard stops, the others go on", error)
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
+        if self.state == "stopped":
+            return
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
         self._reason = reason
