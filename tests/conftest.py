@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,12 @@ from redis import Redis
 
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
-from runtally.settings import Settings
+from runtally.settings import Settings, parse_duration_us
+from runtally.store.keys import named
 
 from .servers import found
+from .servers.forks import ForkedChild
+from .servers.shared import shared
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -37,6 +39,16 @@ LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
 """Whether properties run with all of their cases; otherwise with a twentieth."""
 
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+"""The name of this process where the tests are shared out among several."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All tests are run by several processes, since they mostly wait; named ones, and those with one Redis, by one."""
+    alone = config.args != config.getini("testpaths") or "RUNTALLY_TEST_REDIS" in os.environ
+    return 0 if alone else (os.cpu_count() or 1) + 1
+
+
 def examples(count: int) -> Callable[[Any], Any]:
     """So many cases of a property in a long run, a twentieth of them in an ordinary one; marks it as a property."""
     chosen = hypothesis.settings(
@@ -52,16 +64,18 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real Apache Kafka; its tests are marked `kafka`."""
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a real Apache Kafka, shared by all processes of tests; its tests are marked `kafka`."""
     choice = _kafka()
     if choice.make is None:
         if os.environ.get("CI"):
             pytest.fail(f"no real Kafka on CI: {choice.words}")
         pytest.skip(f"needs a real Kafka; {choice.words}")
-    server = choice.make(tmp_path_factory.mktemp("kafka"))
-    yield server.start()
-    server.stop()
+    folder = tmp_path_factory.getbasetemp()
+    server = shared((folder.parent if WORKER else folder) / "kafka", choice.make)
+    # To the end and not for a fixture's time: the first of several processes waits there for the others.
+    request.config.add_cleanup(functools.partial(server.__exit__, None, None, None))
+    return server.__enter__()
 
 
 @pytest.fixture(scope="session")
@@ -89,11 +103,29 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(valkey: str) -> str:
-    """URL of the session's Redis, emptied."""
+def redis_url(valkey: str) -> Iterator[str]:
+    """URL of the session's Redis, emptied; what the test leaves there has to be in the table of keys."""
     with Redis.from_url(valkey) as redis:
         redis.flushall()
-    return valkey
+        yield valkey
+        strangers = strange_keys(redis)
+    assert not strangers, "keys that `store.keys.KEYS` does not name"
+
+
+def strange_keys(redis: Redis) -> list[tuple[bytes, str]]:
+    """Keys, with their types, that the table does not name so."""
+    keys = list(redis.scan_iter(count=10_000))
+    with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.type(key)
+        types = ["sorted set" if found == b"zset" else found.decode() for found in pipe.execute()]
+    rows = [named(key) for key in keys]
+    # A key that expired meanwhile has no type.
+    return [
+        (key, type_)
+        for key, type_, row in zip(keys, types, rows, strict=True)
+        if type_ != "none" and (row is None or row.type != type_)
+    ]
 
 
 @pytest.fixture
@@ -121,7 +153,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings. Durations are whole seconds here."""
-    durations = ("max_clock_skew", "rollup_retention", "scan_wait")
+    durations = {
+        name
+        for name, field in Settings.model_fields.items()
+        if any(getattr(each, "func", None) is parse_duration_us for each in field.metadata)
+    }
     values = settings.model_dump()
     return {
         f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
@@ -137,12 +173,8 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Starte
 
     def start(command: str, settings: Settings, *arguments: str, **variables: str) -> Child:
         name = f"{command}-{len(started)}"
-        child = Child(
-            name,
-            [sys.executable, "-m", "runtally", command, *arguments],
-            tmp_path / f"{name}.log",
-            {**environment(settings), **variables},
-        )
+        variables = {**environment(settings), **variables}
+        child = ForkedChild(name, [command, *arguments], tmp_path / f"{name}.log", variables)
         started.append(child)
         child.start()
         return child

@@ -2,8 +2,6 @@
 
 import http.server
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +11,7 @@ import pytest
 from runtally import cli_history
 from runtally.embedded import ports
 
-
-def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "COLUMNS": "200", "TZ": "UTC", **variables}
-    command = [sys.executable, "-m", "runtally", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-
+from .servers.forks import run
 
 _BIN = {
     "interval_start": "2026-11-24T10:00:00Z",
@@ -73,7 +66,7 @@ def api() -> Iterator[tuple[str, type[_Api]]]:
 
 def test_history_shows_bins_states_and_totals(api: tuple[str, type[_Api]]) -> None:
     url, handler = api
-    done = _run("history", "--last", "24h", "--every", "1h", "--url", url)
+    done = run("history", "--last", "24h", "--every", "1h", "--url", url)
     assert done.returncode == 0, done.stderr
     assert handler.asked == [
         (
@@ -102,7 +95,7 @@ def test_a_narrow_terminal_gets_the_rare_states_as_one(width: int, titles: list[
 
 def test_history_gives_the_answer_as_it_is(api: tuple[str, type[_Api]]) -> None:
     url, handler = api
-    done = _run("history", "--json", RUNTALLY_URL=url)
+    done = run("history", "--json", RUNTALLY_URL=url)
     assert json.loads(done.stdout) == handler.answer
 
 
@@ -127,7 +120,7 @@ _PLAN = {
 def test_history_explains(api: tuple[str, type[_Api]]) -> None:
     url, handler = api
     handler.answer = _PLAN
-    done = _run("history", "--last", "2h", "--explain", "--url", url)
+    done = run("history", "--last", "2h", "--explain", "--url", url)
     assert done.returncode == 0, done.stderr
     assert [path for path, _ in handler.asked] == ["/runtally/api/task_runs/history/explain"]
     words = [line.split() for line in done.stdout.splitlines()]
@@ -136,7 +129,7 @@ def test_history_explains(api: tuple[str, type[_Api]]) -> None:
     assert ["*", "all", "150", "1,200", "90"] in words
     assert ["scan", "·", "·", "120,034"] in words
     assert "now: 2 minutes near now. Wait a bit." in done.stdout
-    as_json = _run("history", "--explain", "--json", "--url", url)
+    as_json = run("history", "--explain", "--json", "--url", url)
     assert json.loads(as_json.stdout) == _PLAN
 
 
@@ -144,13 +137,13 @@ def test_a_scan_is_explained_too(api: tuple[str, type[_Api]]) -> None:
     url, handler = api
     work = {"buckets": 0, "raw_minutes": 2, "raw_rows": 57}
     handler.answer = {**_PLAN, "answered_by": "scan", "parts": [], "because": [], "real": work}
-    done = _run("history", "--explain", "--url", url)
+    done = run("history", "--explain", "--url", url)
     assert ["raw", "runs", "2", "57"] in [line.split() for line in done.stdout.splitlines()]
 
 
 def test_history_tells_that_the_api_is_away() -> None:
     url = f"http://{ports.HOST}:{ports.any_free()}"
-    done = _run("history", "--url", url)
+    done = run("history", "--url", url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"runtally: the API at {url} does not answer")
     assert "runtally up" in done.stderr
@@ -161,7 +154,7 @@ def test_history_tells_that_the_api_is_away() -> None:
 def test_history_tells_what_the_api_says(api: tuple[str, type[_Api]], status: int, code: int) -> None:
     url, handler = api
     handler.status, handler.answer = status, {"detail": "these are the words"}
-    done = _run("history", "--url", url)
+    done = run("history", "--url", url)
     assert done.returncode == code
     assert "these are the words" in done.stderr
 
@@ -176,13 +169,13 @@ def test_history_tells_what_the_api_says(api: tuple[str, type[_Api]], status: in
     ],
 )
 def test_a_wrong_option_is_named(arguments: tuple[str, ...], words: str) -> None:
-    done = _run("history", *arguments)
+    done = run("history", *arguments)
     assert done.returncode == 2
     assert words in done.stderr
 
 
 def test_a_wrong_setting_is_refused_by_name() -> None:
-    done = _run("topics", "create", RUNTALLY_PARTITIONS="many")
+    done = run("topics", "create", RUNTALLY_PARTITIONS="many")
     assert done.returncode == 2
     assert done.stderr.startswith("runtally: RUNTALLY_PARTITIONS: ")
     assert len(done.stderr.splitlines()) == 1
@@ -190,28 +183,28 @@ def test_a_wrong_setting_is_refused_by_name() -> None:
 
 def test_topics_create_says_what_there_is(embedded_broker: str) -> None:
     variables = {"RUNTALLY_KAFKA": embedded_broker, "RUNTALLY_TOPIC_PREFIX": f"cli{ports.any_free()}"}
-    first = _run("topics", "create", "--partitions", "3", **variables)
+    first = run("topics", "create", "--partitions", "3", **variables)
     prefix = variables["RUNTALLY_TOPIC_PREFIX"]
     assert first.stdout.splitlines() == [
         f"{prefix}.runs: created, 3 partitions",
         f"{prefix}.catalog: created, 1 partition",
         f"{prefix}.dead-letters: created, 1 partition",
     ]
-    second = _run("topics", "create", "--partitions", "4", **variables)
+    second = run("topics", "create", "--partitions", "4", **variables)
     assert second.stdout.splitlines()[0] == f"{prefix}.runs: exists, 3 partitions"
     assert "RUNTALLY_PARTITIONS says 4: 3 it stays" in second.stderr
 
 
 def test_topics_create_names_a_broker_that_is_away() -> None:
     address = f"{ports.HOST}:{ports.any_free()}"
-    done = _run("topics", "create", "--kafka", address, "--wait", "0.1")
+    done = run("topics", "create", "--kafka", address, "--wait", "0.1")
     assert done.returncode == 1
     assert f"no Kafka at {address}" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", ["up", "worker", "api", "topics create", "history"])
 def test_help_teaches_with_an_example(command: str) -> None:
-    done = _run(*command.split(), "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert f"runtally {command}" in done.stdout
 

@@ -1,4 +1,4 @@
-"""`runtally verify`: whether the cells are right."""
+"""`runtally verify` and `runtally rebuild`: whether the cells are right, and making them anew."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .embedded.upfile import load_settings
 from .errors import SystemError_
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from .ops.verify import Verified
+    from .store.rebuild import Standing
 
 _SHOWN = 50
 
@@ -56,20 +57,51 @@ def verify(
     raise typer.Exit(0 if found.same else 1)
 
 
+def rebuild(
+    shards: Annotated[list[str] | None, typer.Argument(help="Shards (partitions). Default: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Make the cells of shards anew from their raw runs, while workers and API go on.
+
+    The worker that owns a shard does it, a day at a time between its batches; this command asks for it and shows how
+    far it is. Ctrl-C here does not stop it. Days that have no raw runs any more keep their cells.
+
+        runtally rebuild
+
+        runtally rebuild 0 3 --json
+    """
+    settings = load_settings({"redis_url": redis_url})
+    from .ops.rebuild import rebuild as ask
+
+    with _progress() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(shard: str, standing: Standing) -> None:
+            if shard not in tasks:
+                tasks[shard] = bar.add_task(f"shard {shard}, days", total=None)
+            bar.update(tasks[shard], completed=standing.done, total=standing.total or None)
+
+        done = asyncio.run(ask(settings, shards or [], progress))
+    if as_json:
+        typer.echo(done.as_json())
+    else:
+        typer.echo(
+            f"rebuilt {len(done.shards)} shards, {done.days:,} days of them, {done.seconds:.1f} s; "
+            f"{done.written:,} values were not as the raw runs make them"
+        )
+
+
 def _show(found: Verified) -> None:
     for one in found.named[:_SHOWN]:
-        typer.echo(
-            f"shard {one.shard} · {one.scope} · {one.level} from {one.bucket} · {one.group or 'value'}: {one.problem}"
-        )
+        typer.echo(one.text)
     if found.wrong > _SHOWN:
         typer.echo(f"… and {found.wrong - min(_SHOWN, len(found.named)):,} more")
     looked_at = f"{found.cells:,} cells of {found.runs:,} runs in {found.days:,} days of shards, {found.seconds:.1f} s"
     if found.same:
         typer.echo(f"all the same: {looked_at}")
     else:
-        typer.echo(
-            f"wrong cells: {found.wrong:,} of {looked_at}. With another RUNTALLY_REDIS_PREFIX the log fills Redis anew"
-        )
+        typer.echo(f"wrong cells: {found.wrong:,} of {looked_at}. `runtally rebuild` makes them anew from the raw runs")
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DAY_US = 86_400_000_000
 NEVER_US = 1 << 62
 
 
@@ -103,11 +104,17 @@ class Settings(BaseSettings):
         description="An event whose `occurred` or `state_timestamp` is further ahead of its Kafka record than "
         "this is bad.",
     )
+    raw_retention: Duration = Field(
+        35 * _DAY_US,
+        ge=_DAY_US,
+        description="How long the records of ended runs are kept, in whole days of the log's time, or `never` to let "
+        "none go. Of older runs only sums are left: filters on names, ids and other details do not reach them.",
+    )
     rollup_retention: Duration = Field(
-        400 * 86_400_000_000,
-        gt=0,
-        description="The retention that `topics create` gives the runs topic: how far back Redis can be healed from "
-        "the log.",
+        400 * _DAY_US,
+        ge=_DAY_US,
+        description="How long sums are kept, or `never` to let none go; at least the raw retention. Also the retention "
+        "that `topics create` gives the runs topic: how far back Redis can be healed from the log.",
     )
     max_states: int = Field(
         1000,
@@ -149,7 +156,27 @@ class Settings(BaseSettings):
         description="A greater share of bad events among the last 10,000 of a partition stops that shard too, if they "
         "are as many as `RUNTALLY_DEAD_LETTER_LIMIT`. 1: never.",
     )
+    max_lag: int = Field(
+        1_000_000,
+        ge=0,
+        description="So many events of the log may be missing in answers before `/api/ready` says that the API is not "
+        "ready; 0: any number. Answers are given all the same, and say how many.",
+    )
+    verify_every: Duration = Field(
+        3_600_000_000,
+        gt=0,
+        description="How often a worker holds one day of each of its shards, chosen at random, against the raw runs; "
+        "`never` for never.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_json: bool = Field(False, description="Log one JSON object a line, as the option --log-json does.")
+
+    @field_validator("rollup_retention")
+    @classmethod
+    def _not_before_raw(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("raw_retention", 0):
+            raise ValueError("must be at least RUNTALLY_RAW_RETENTION: raw runs cannot outlive their sums")
+        return value
 
     @property
     def runs_topic(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from runtally.api import create_app
-from runtally.api.service import CountAnswer, Explanation, HistoryAnswer, Stand, Way, Work
+from runtally.api.service import CountAnswer, Explanation, Figures, HistoryAnswer, Stand, Way, Work
 from runtally.core.combine import Entry
 from runtally.core.request import Filters, HistoryRequest
 from runtally.settings import load
@@ -35,8 +35,9 @@ class Service:
     async def stop(self) -> None:
         self.running = False
 
-    async def ready(self) -> None:
+    async def ready(self) -> dict[str, int]:
         self._fail()
+        return {}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         self.requests.append(request)
@@ -55,6 +56,10 @@ class Service:
         ways = [Way("all", 1, 2, 0, taken=True)]
         bins = request.resolve(now_us)
         return Explanation(bins, False, [], Work(1, 0, 0), Work(1, 0, 0), ways, [], self._stand(now_us))
+
+    async def figures(self) -> Figures:
+        self._fail()
+        return Figures({"RUNNING": 3, "OTHER": 0}, {"0": 5, "c": 1}, {"cells": 100}, 2, 1)
 
     def _stand(self, now_us: int) -> Stand:
         frozen = None if self.exact else NOW_US - 1_000_000

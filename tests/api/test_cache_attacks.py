@@ -211,3 +211,23 @@ async def emptied(settings: Settings) -> None:
             await estate.reopen()
             assert [len(entries) for entries in (await asked(service, scanned, 0)).entries] == [0]
         await estate.close()
+
+
+def test_connections_that_redis_has_closed_cost_no_answer(server: Settings) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(closed(server))
+
+
+async def closed(settings: Settings) -> None:
+    body = {"history_start": at(), "history_end": at(seconds=1), "history_interval_seconds": 1}
+    scanned = {**body, "task_runs": {"name": {"like_": "%"}}}
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, PARTITIONS)
+        await estate.open()
+        await estate.close()
+        async with living(settings) as service:
+            for question in (body, scanned, body, scanned):
+                await asked(service, question, 0)
+                await redis.client_kill_filter(_type="normal", skipme=True)
+                await asyncio.sleep(0.05)

@@ -67,15 +67,19 @@ async def test_an_answer_says_how_many_events_it_is_behind(
     settings: SettingsFactory, kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lag, "EVERY_S", 0.2)
-    own = settings(kafka=kafka, partitions=2)
+    own = settings(kafka=kafka, partitions=2, max_lag=len(LATE) - 1)
     async with applied(own) as estate, asking(own, DT_US) as api:
         await api.until_ready()
         await until_behind(api, 0)
         await publish(own, LATE)
         await until_behind(api, len(LATE))
+        unready = await api.ready()
+        assert unready.status_code == 503
+        assert unready.json() == {"message": "12 events behind the log, more than the 11 of RUNTALLY_MAX_LAG"}
         assert "x-runtally-lag" in (await api.client.post("/api/task_runs/count")).headers
         await estate.apply(LATE)
         await until_behind(api, 0)
+        await api.until_ready()
 
 
 async def test_a_broker_whose_ends_are_too_low_is_not_believed(

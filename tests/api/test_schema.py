@@ -51,6 +51,7 @@ async def test_paths_are_shown_once_with_every_status(client):
         "/api/task_runs/count",
         "/api/task_runs/history",
         "/api/version",
+        "/metrics",
         "/runtally/api/events",
         "/runtally/api/task_runs/history/explain",
         "/runtally/api/version",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +15,11 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from runtally.api import create_app
 from runtally.api.versions import VERSION_HEADER
 from runtally.embedded import ports
-from runtally.embedded.child import Child
 from runtally.ops import topics
 from runtally.settings import Settings, load
 from tests.conftest import environment, examples
 from tests.reference.vectors import SELECTIONS, at
+from tests.servers.forks import ForkedChild
 from tests.store.estate import Estate
 
 from .fakes import Service
@@ -53,7 +52,7 @@ def url(valkey: str, embedded_broker: str, tmp_path_factory: pytest.TempPathFact
     asyncio.run(put(settings))
     url = f"http://127.0.0.1:{settings.api_port}"
     log = tmp_path_factory.mktemp("api") / "api.log"
-    child = Child("api", [sys.executable, "-m", "runtally", "api"], log, environment(settings))
+    child = ForkedChild("api", ["api"], log, environment(settings))
     child.start()
     try:
         child.wait_ready(lambda: ready(url), 30)

@@ -17,7 +17,6 @@ from runtally.cli import app as cli
 from runtally.docs import tables
 from runtally.events.publish import Message, checked
 from runtally.settings import Settings
-from runtally.store import keys
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "runtally"
@@ -111,12 +110,6 @@ def test_messages_that_are_explained_exist():
         for span in CODE.findall(row.split(" | ")[0]):
             for part in filter(None, (piece.strip() for piece in span.split("…"))):
                 assert any(part in text for text in said), part
-
-
-def test_the_table_of_keys_is_the_one_of_the_code():
-    documented = (tables.FOLDER / "design.md").read_text(encoding="utf-8")
-    in_code = re.findall(r"^ +(<prefix>:\S+)  ", keys.__doc__ or "", re.MULTILINE)
-    assert re.findall(r"^\| `(<prefix>:[^`]+)`", documented, re.MULTILINE) == in_code
 
 
 def test_the_readme_is_short():

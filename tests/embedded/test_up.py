@@ -22,6 +22,7 @@ from runtally.embedded.stack import Stack
 from runtally.events.publish import Message, Publisher, checked
 from runtally.settings import Settings
 from runtally.store.keys import FORMAT
+from tests.servers.forks import run
 
 _DAY = {"history_start": "-PT24H", "history_end": "now", "history_interval_seconds": 3600}
 
@@ -73,9 +74,8 @@ class Up:
         return sum(state["count_runs"] for each in self.history() for state in each["states"])
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "runtally", *arguments]
-        environment = {name: self.environment[name] for name in ("PATH", "RUNTALLY_DATA_DIR", "RUNTALLY_TOPIC_PREFIX")}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+        variables = {name: self.environment[name] for name in ("RUNTALLY_DATA_DIR", "RUNTALLY_TOPIC_PREFIX")}
+        return run(*arguments, **variables)
 
     def stop(self) -> float:
         """Ctrl-C; how long it took."""

@@ -8,7 +8,6 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,20 +17,10 @@ from runtally.ops import topics
 from runtally.settings import Settings
 
 from ..conftest import SettingsFactory
+from ..servers.forks import run
 from .samples import RUN, event, raw
 
 CAPTURED = Path(__file__).parents[1] / "data" / "prefect-events.jsonl"
-
-
-def run(*arguments: Any, told: bytes | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "runtally", *map(str, arguments)],
-        input=told,
-        capture_output=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "COLUMNS": "200", **variables},
-        check=False,
-        timeout=60,
-    )
 
 
 def lines(count: int, *bad: int) -> bytes:
@@ -71,7 +60,7 @@ async def in_kafka(settings: Settings) -> int:
 async def test_captured_events_are_published(settings: SettingsFactory, broker: str) -> None:
     own, variables = await made(settings, broker)
     done = run("publish", CAPTURED, **variables)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"52 events published, 2 of no interest\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "52 events published, 2 of no interest\n", "")
     assert await in_kafka(own) == 52
 
 
@@ -81,46 +70,46 @@ async def test_one_bad_line_and_nothing_of_a_file_is_published(
     own, variables = await made(settings, embedded_broker)
     told.write_bytes(lines(5000, 4321))
     done = run("publish", told, **variables)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"line 4321: missing field: entity has to be given\n" in done.stderr
-    assert b"1 line is bad and nothing was published" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "line 4321: missing field: entity has to be given\n" in done.stderr
+    assert "1 line is bad and nothing was published" in done.stderr
     assert await in_kafka(own) == 0
     done = run("publish", told, "--skip-bad", "--kafka", embedded_broker, **{**variables, "RUNTALLY_KAFKA": "no:1"})
-    assert (done.returncode, done.stdout) == (0, b"4,999 events published, 1 bad\n")
-    assert done.stderr.count(b"line 4321") == 1
+    assert (done.returncode, done.stdout) == (0, "4,999 events published, 1 bad\n")
+    assert done.stderr.count("line 4321") == 1
     assert await in_kafka(own) == 4999
 
 
 async def test_a_pipe_is_published_as_far_as_it_is_good(settings: SettingsFactory, embedded_broker: str) -> None:
     own, variables = await made(settings, embedded_broker)
     done = run("publish", "-", told=lines(5000, 4321), **variables)
-    assert (done.returncode, done.stdout) == (2, b"4,000 events published, 1 bad\n")
-    assert b"line 4321: " in done.stderr
+    assert (done.returncode, done.stdout) == (2, "4,000 events published, 1 bad\n")
+    assert "line 4321: " in done.stderr
     assert await in_kafka(own) == 4000
     done = run("publish", "-", "--skip-bad", told=lines(3, 2), **variables)
-    assert (done.returncode, done.stdout) == (0, b"2 events published, 1 bad\n")
+    assert (done.returncode, done.stdout) == (0, "2 events published, 1 bad\n")
 
 
 def test_a_check_needs_no_broker(told: Path) -> None:
     told.write_bytes(lines(3) + b"\n \n")
     done = run("publish", "--check", told, RUNTALLY_KAFKA="127.0.0.1:1")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"3 events good\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 events good\n", "")
     told.write_bytes(lines(30, *range(2, 27)))
     done = run("publish", "--check", told)
-    assert (done.returncode, done.stdout) == (2, b"5 events good, 25 bad\n")
-    assert done.stderr.count(b"\nline ") + done.stderr.startswith(b"line ") == 20
-    assert "… further bad lines are only counted" in done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, "5 events good, 25 bad\n")
+    assert done.stderr.count("\nline ") + done.stderr.startswith("line ") == 20
+    assert "… further bad lines are only counted" in done.stderr
     assert run("publish", "--check", "--skip-bad", "-", told=lines(3, 3)).returncode == 0
 
 
 def test_a_broker_that_is_away_and_a_file_that_is_missing_are_named(told: Path) -> None:
     told.write_bytes(lines(1))
     done = run("publish", told, "--kafka", "127.0.0.1:1")
-    assert (done.returncode, done.stdout) == (1, b"0 events published\n")
-    assert b"runtally: Kafka at 127.0.0.1:1 is away" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "0 events published\n")
+    assert "runtally: Kafka at 127.0.0.1:1 is away" in done.stderr
     done = run("publish", told.with_name("other"))
     assert done.returncode == 2
-    assert b"other cannot be read: No such file or directory" in done.stderr
+    assert "other cannot be read: No such file or directory" in done.stderr
 
 
 def test_progress_is_for_terminals_only(told: Path) -> None:
@@ -142,11 +131,11 @@ def test_progress_is_for_terminals_only(told: Path) -> None:
 
 def test_the_id_of_a_text_is_told() -> None:
     done = run("id", "task_run", "my-dag/extract")
-    assert done.stdout == b"647b2c07-72df-5edb-8163-6ca63051575c\n"
-    assert run("id", "flow", f"urn:uuid:{RUN.upper()}").stdout.decode().strip() == RUN
+    assert done.stdout == "647b2c07-72df-5edb-8163-6ca63051575c\n"
+    assert run("id", "flow", f"urn:uuid:{RUN.upper()}").stdout.strip() == RUN
     done = run("id", "flow", "")
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"1 to 250 bytes" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "1 to 250 bytes" in done.stderr
     assert run("id", "work_pool", "x").returncode == 2
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -16,6 +14,7 @@ from runtally.core.changes import Change
 from runtally.events.partition import key_of
 from runtally.events.wire import parse
 from runtally.ops.bench_load import Load
+from tests.servers.forks import run
 
 _DAY_US = 86_400_000_000
 _NOON_US = 1_790_000_000_000_000
@@ -25,13 +24,12 @@ Bench = Callable[..., Any]
 
 @pytest.fixture
 def bench() -> Bench:
-    def run(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "runtally", "bench", *arguments, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    def result(*arguments: str) -> Any:
+        done = run("bench", *arguments, "--json", timeout=100)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    return run
+    return result
 
 
 def test_the_load_is_what_the_contract_accepts_in_order_of_time() -> None:

@@ -40,7 +40,7 @@ async def _make(settings: Settings, topic: str, partitions: int, config: Mapping
 
 
 async def test_the_topics_are_made_as_the_design_needs_them(own: SettingsFactory, broker: str) -> None:
-    settings = own(broker, partitions=3, rollup_retention=2 * _DAY_US)
+    settings = own(broker, partitions=3, raw_retention=_DAY_US, rollup_retention=2 * _DAY_US)
     found = await topics.create(settings)
     assert [(topic.name, topic.partitions, topic.created) for topic in found] == [
         (settings.runs_topic, 3, True),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -16,9 +15,8 @@ from redis.asyncio import Redis
 from runtally.core.cells import CELL
 from runtally.core.scopes import ALL, COHORT
 from runtally.settings import Settings
-from runtally.store.keys import Keys
-from runtally.store.ledger import GENERATION
 from tests.reference.vectors import TASK_RUN_BINS
+from tests.servers.forks import run
 from tests.store.estate import Estate
 
 Make = Callable[..., Settings]
@@ -40,12 +38,8 @@ async def _fill(settings: Settings) -> None:
 
 
 def verify(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **{"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "COLUMNS": "200"},
-        **{"RUNTALLY_REDIS_URL": settings.redis_url, "RUNTALLY_REDIS_PREFIX": settings.redis_prefix},
-    }
-    command = [sys.executable, "-m", "runtally", "verify", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    where = {"RUNTALLY_REDIS_URL": settings.redis_url, "RUNTALLY_REDIS_PREFIX": settings.redis_prefix}
+    return run("verify", *arguments, **where)
 
 
 def one_of(redis: SyncRedis, settings: Settings, pattern: str) -> bytes:
@@ -100,11 +94,3 @@ def test_without_data_it_cannot_be_found_out(settings: Make) -> None:
     told = verify(settings())
     assert told.returncode == 2
     assert "start a worker first" in told.stderr
-
-
-def test_cells_of_other_attributes_are_not_written_to(filled: Settings) -> None:
-    with SyncRedis.from_url(filled.redis_url) as redis:
-        key = Keys(filled.redis_prefix, GENERATION, "0").ledger
-        redis.hset(key, "cells", "flow_id; a01234")
-        with pytest.raises(Exception, match=r"shard 0: its cells are of \(flow_id; a01234\).*RUNTALLY_REDIS_PREFIX"):
-            asyncio.run(_fill(filled))

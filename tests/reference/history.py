@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .entities import Estate, Row
-from .events import BadEventError, IgnoredEventError, parse
+from .events import BadEventError, Fact, IgnoredEventError, parse
 from .filters import selection
 from .times import SECOND_US, answer_text, body_time_us
 
@@ -34,9 +34,13 @@ class Reference:
             return f"bad: {bad}"
         except IgnoredEventError:
             return "ignored"
+        self.take(fact)
+        return "applied"
+
+    def take(self, fact: Fact) -> None:
+        """Take in an event that has been parsed."""
         self._estate.apply(fact)
         self._rows = None
-        return "applied"
 
     def task_runs(self) -> list[dict[str, Row | None]]:
         """The rows that exist, by id: task_run, flow_run, flow and deployment, each a dict of columns or None."""

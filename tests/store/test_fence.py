@@ -224,7 +224,7 @@ async def test_missing_persistence_and_small_listpacks_are_warned_about(
     await redis.config_set("appendonly", "no")
     await redis.config_set("save", "")
     try:
-        await check(redis, own)
+        await check(redis)
     finally:
         for name, value in before.items():
             await redis.config_set(name, value)

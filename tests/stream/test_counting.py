@@ -25,11 +25,18 @@ Make = Callable[..., Settings]
 async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
     broker: str, worker_settings: Make, processes: Start
 ) -> None:
-    settings = worker_settings(kafka=broker)
+    settings = worker_settings(kafka=broker, verify_every="1s")
     await truth.create_topics(settings)
     await truth.publish(settings, truth.estate(RUNS))
     worker = processes("worker", settings)
     await truth.until_counted(settings, truth.completed(RUNS))
+    again = truth.estate(10)
+    await truth.publish(settings, again)
+    await truth.until(lambda: truth.metric(settings, "events_stale_total") > 0, 10)
+    said = {name: truth.metric(settings, f"events_{name}_total") for name in ("applied", "stale", "duplicate")}
+    assert said == {"applied": 3 * RUNS, "stale": 20, "duplicate": 10}
+    assert truth.metric(settings, "batch_events_sum") == 3 * RUNS + len(again)
+    await truth.until(lambda: truth.metric(settings, "verified_cells_total{") > 0, 10)
     begin = time.monotonic()
     worker.terminate()
     await truth.until(lambda: worker.returncode is not None, 10)

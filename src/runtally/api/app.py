@@ -19,6 +19,7 @@ from .events import Intake
 from .lag import Lag
 from .routes import Context, router
 from .service import HistoryService
+from .watching import Watching
 
 _METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _GZIP_FROM_BYTES: Final = 500
@@ -38,6 +39,7 @@ def create_app(
     service = history if history is not None else _history(settings)
     intake = Intake(settings)
     lag = Lag(settings)
+    watching = Watching(service, lag)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,8 +64,8 @@ def create_app(
             Middleware(GZipMiddleware, minimum_size=_GZIP_FROM_BYTES, compresslevel=_GZIP_LEVEL),
         ],
     )
-    errors.install(app)
-    app.include_router(router(Context(settings, clock or wall_clock_us, service, intake, lag)))
+    errors.install(app, watching.refused)
+    app.include_router(router(Context(settings, clock or wall_clock_us, service, intake, lag, watching)))
     docs.install(app)
     schema.install(app)
     return app

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
+from ..core.changes import STATE_TYPES
+from ..core.groups import FLAG_BITS, NO_TYPE
+from ..core.levels import COARSEST, NONE, place_of
 from ..core.selection import MAX_SETS, Selection
 from ..store.view import View
 from .answer import Attempt, Held, Question, attempt
 from .joined import Joined
 from .numbering import Numbering
-from .resolved import Resolver
-from .sums import CellSums
+from .resolved import ALL_RUNS, Resolver
+from .sums import CellSums, Missing
 
 _MAX_AGAIN: Final = 100
 
@@ -40,6 +45,29 @@ class Cells:
             if not found.again:
                 return found
         raise AssertionError("a resolved selection knows every cohort that was met")
+
+    def runs_by_type(self, views: Sequence[View], missing: Missing) -> dict[str, int]:
+        """How many runs there are of each state type, `OTHER` among them; what has to be read goes to `missing`."""
+        for view in views:
+            self._sums.drop(view.dropped())
+        self._numbering.meet(views)
+        days = np.array(sorted(set().union(*(view.days for view in views))), np.int64)
+        places = np.append(place_of(COARSEST.number, days), place_of(0, np.array([NONE])))
+        sums = self._sums.of(views, ALL_RUNS, places, missing)
+        types = self._numbering.states.type_codes[sums.group >> FLAG_BITS]
+        counts = np.bincount(types, sums.n, minlength=NO_TYPE + 1)
+        return {name: int(count) for name, count in zip((*STATE_TYPES, "OTHER"), counts, strict=True)}
+
+    def take_outcomes(self) -> tuple[int, int]:
+        """How often a sum was here and was not, since this was last asked."""
+        found = self._sums.hits, self._sums.misses
+        self._sums.hits = self._sums.misses = 0
+        return found
+
+    @property
+    def kept_bytes(self) -> int:
+        """About the bytes that sums take."""
+        return self._sums.weight
 
     @property
     def cohorts(self) -> int:

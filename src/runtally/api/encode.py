@@ -10,6 +10,7 @@ import json
 from typing import Any, Final
 
 from ..core.combine import Entry
+from ..core.groups import State
 from ..core.request import SECOND_US
 from ..core.time import text_of
 from .service import Explanation, HistoryAnswer, Stand, Work
@@ -21,35 +22,39 @@ LAG: Final = "X-Runtally-Lag"
 TIMING: Final = "Server-Timing"
 HEADERS: Final = (AT, EXACT, PLAN, LAG, TIMING)
 """The headers of an answer, for browsers that have to be told what they may read."""
+_PLAIN_FROM_US: Final = 100
+_PLAIN_BELOW_US: Final = 10**15
+"""Between these the shortest text of the nearest double is the number itself: no more than 15 digits, no exponent."""
 
 
 def seconds(duration_us: int) -> str:
     """A duration that is not negative as a JSON number of seconds."""
+    if _PLAIN_FROM_US <= duration_us < _PLAIN_BELOW_US or duration_us == 0:
+        return repr(duration_us / SECOND_US)
     whole, fraction = divmod(duration_us, SECOND_US)
     return f"{whole}.{fraction:06d}".rstrip("0") + ("" if fraction else "0")
 
 
 def encode_history(answer: HistoryAnswer) -> bytes:
     """The body of a history answer; keys stand in Prefect's order."""
-    names: dict[str, str] = {}
+    heads: dict[State, str] = {}
     bins = answer.bins
     edges = [text_of(bins.start + k * bins.width) for k in range(bins.count + 1)]
     parts = [
         f'{{"interval_start":"{edges[k]}","interval_end":"{edges[k + 1]}",'
-        f'"states":[{",".join([_entry(entry, names) for entry in entries])}]}}'
+        f'"states":[{",".join([_entry(entry, heads) for entry in entries])}]}}'
         for k, entries in enumerate(answer.entries)
     ]
     return f"[{','.join(parts)}]".encode()
 
 
-def _entry(entry: Entry, names: dict[str, str]) -> str:
-    state_type, state_name = entry.state
-    name = names.get(state_name)
-    if name is None:
-        name = names[state_name] = json.dumps(state_name)
+def _entry(entry: Entry, heads: dict[State, str]) -> str:
+    state = entry.state
+    head = heads.get(state)
+    if head is None:
+        head = heads[state] = f'{{"state_type":"{state[0]}","state_name":{json.dumps(state[1])},"count_runs":'
     return (
-        f'{{"state_type":"{state_type}","state_name":{name},"count_runs":{entry.count},'
-        f'"sum_estimated_run_time":{seconds(entry.run_time_us)},'
+        f'{head}{entry.count},"sum_estimated_run_time":{seconds(entry.run_time_us)},'
         f'"sum_estimated_lateness":{seconds(entry.lateness_us)}}}'
     )
 

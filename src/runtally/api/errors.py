@@ -90,17 +90,18 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
     return Response(text, status_code=status, headers=headers, media_type="application/json")
 
 
-def install(app: FastAPI) -> None:
-    """Answer the exceptions of the table."""
+def install(app: FastAPI, count: Callable[[int], None]) -> None:
+    """Answer the exceptions of the table; `count` is told each status."""
     for row in ROWS:
-        app.add_exception_handler(row.error, _handler(row))
+        app.add_exception_handler(row.error, _handler(row, count))
 
 
-def _handler(row: Row) -> Callable[[Request, Exception], Response]:
+def _handler(row: Row, count: Callable[[int], None]) -> Callable[[Request, Exception], Response]:
     def handle(_: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, TooLargeError) else row.status
         seconds = error.retry_after_s if isinstance(error, BusyError) else row.retry_after_s
         headers = None if seconds is None else {"Retry-After": str(seconds)}
+        count(status)
         return json_response(row.body(error), status, headers)
 
     return handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,8 +18,9 @@ from .cells import Cells, scanned
 from .explain import explain_cells, explain_scan, line_of_cells, raw_filters
 from .joined import Joined
 from .scanning import Scanning
-from .service import CountAnswer, Explanation, HistoryAnswer, Stand
+from .service import CountAnswer, Explanation, Figures, Found, HistoryAnswer, Stand
 from .shards import SUMS_PART, Shards
+from .sums import Missing
 
 _MAX_ROUNDS = 60
 _LITTLE = 16
@@ -42,8 +44,8 @@ class History:
         """Disconnect."""
         await self._shards.stop()
 
-    async def ready(self) -> None:
-        """Return if an answer would be complete now."""
+    async def ready(self) -> Mapping[str, int]:
+        """The next offset of each shard if an answer would be complete now."""
         async with self._shards.turn:
             try:
                 await self._shards.refresh({})
@@ -56,6 +58,7 @@ class History:
         behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
+        return {name: ledger.next for name, ledger in ledgers.items()}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer from cells where every filter allows it, else by a scan."""
@@ -92,6 +95,22 @@ class History:
         shards = len(self._shards.views)
         return explain_cells(question, filters, found, shards, self._cells.cohorts, estimated, stand)
 
+    async def figures(self) -> Figures:
+        """Runs by the cells of whole days, and what this process keeps."""
+        missing: Missing = defaultdict(list)
+        async with self._shards.turn:
+            for _ in range(_MAX_ROUNDS):
+                await self._shards.refresh(missing)
+                missing = defaultdict(list)
+                runs = self._cells.runs_by_type(self._shards.views, missing)
+                if not missing:
+                    break
+            else:
+                raise BusyError("the runs change faster than they can be read")
+            ledger = {name: ledger.next for name, ledger in self._shards.ledgers().items()}
+            kept = {**self._shards.kept_bytes(), "sums": self._cells.kept_bytes}
+            return Figures(runs, ledger, kept, *self._cells.take_outcomes())
+
     async def _from_cells(self, question: Question) -> tuple[Attempt, Stand]:
         missing: Mapping[int, Sequence[Place]] = {}
         # What was written again while something else was being read is read in every further round, and so is what is
@@ -115,7 +134,11 @@ class History:
                     self._shards.trim()
                     self._cells.trim()
                     stand = self._stand(question.now, line_of_cells(found))
-                    return found, replace(stand, spent_s={"read": read_s, "plan": plan_s})
+                    spent_s = {"read": read_s, "plan": plan_s}
+                    how: Found = "edges" if found.raw_minutes else "cells"
+                    frozen_us = found.horizon if found.frozen_minutes else None
+                    stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
+                    return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")
 

@@ -8,11 +8,12 @@ before what was applied already gives that away, and from then on answers do not
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from ..errors import ServerLostError
+from ..errors import NotReadyError, ServerLostError
 from ..events.ends import Ends
 from ..settings import Settings
 
@@ -28,6 +29,7 @@ class Lag:
 
     def __init__(self, settings: Settings) -> None:
         self._ends_of_log = Ends(settings)
+        self._most: float = settings.max_lag or math.inf
         self._ends: Mapping[str, int] = {}
         self._read_at = -_OLDEST_S
         self._applied: Mapping[str, int] = {}
@@ -46,10 +48,21 @@ class Lag:
 
     def behind(self, ledger: Mapping[str, int]) -> int | None:
         """How many events these ledgers (next offset by shard) still have to apply; None when that is not known."""
+        known = self.by_shard(ledger)
+        return None if known is None else sum(known.values())
+
+    def by_shard(self, ledger: Mapping[str, int]) -> Mapping[str, int] | None:
+        """The same for each of the shards."""
         self._applied = ledger
         if time.monotonic() - self._read_at > _OLDEST_S or not ledger.keys() <= self._ends.keys():
             return None
-        return sum(max(0, self._ends[shard] - following) for shard, following in ledger.items())
+        return {shard: max(0, self._ends[shard] - following) for shard, following in ledger.items()}
+
+    def check(self, ledger: Mapping[str, int]) -> None:
+        """Raise `NotReadyError` when these ledgers are known to be further behind than RUNTALLY_MAX_LAG allows."""
+        behind = self.behind(ledger)
+        if behind is not None and behind > self._most:
+            raise NotReadyError(f"{behind:,} events behind the log, more than the {self._most:,} of RUNTALLY_MAX_LAG")
 
     async def _follow(self) -> None:
         while True:

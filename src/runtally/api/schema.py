@@ -257,6 +257,13 @@ READY: Final[dict[str, Any]] = {
     },
     "tags": ["Service"],
 }
+METRICS: Final[dict[str, Any]] = {
+    "summary": "What there is to watch, for Prometheus",
+    "responses": {
+        200: {"description": "docs/metrics.md says what each number means.", "content": {"text/plain": {}}},
+    },
+    "tags": ["Service"],
+}
 VERSION: Final[dict[str, Any]] = {
     "summary": "The version that Prefect's clients ask for",
     "responses": _answers(200, "x.y.z.", {"type": "string"}),

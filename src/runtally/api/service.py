@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..core.bins import Bins
 from ..core.combine import Entry
 from ..core.request import Filters, HistoryRequest
+
+Found = Literal["cells", "edges", "scan"]
+"""How an answer was found: from cells alone, with raw runs of some minutes, or by a scan of raw runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Stand:
     `ledger`: the next offset of each shard by its name (`c` is the catalog), `epochs` likewise. `exact` is
     False where runs that no longer have raw records were decided by whole minutes; `frozen_before_us` is then
     the instant up to which that is so. `plan` is one line of ASCII on how the answer was found, `spent_s` the
-    seconds that its steps took.
+    seconds that its steps took; `found` the same in a word, and `raw_rows` how many raw runs were looked at for it.
     """
 
     now_us: int
@@ -31,6 +34,8 @@ class Stand:
     frozen_before_us: int | None = None
     plan: str = ""
     spent_s: Mapping[str, float] = field(default_factory=dict)
+    found: Found = "cells"
+    raw_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,18 @@ class Explanation:
     stand: Stand
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What there is to watch: task runs by state type (`OTHER`: of none that is known), next offsets by shard, about
+    the bytes that are kept by kind; sums of buckets that answers since the last figures found here, and did not."""
+
+    runs: Mapping[str, int]
+    ledger: Mapping[str, int]
+    kept_bytes: Mapping[str, int]
+    hits: int
+    misses: int
+
+
 class HistoryService(Protocol):
     """Answers requests from `start()` to `stop()`."""
 
@@ -116,8 +133,9 @@ class HistoryService(Protocol):
     async def stop(self) -> None:
         """Let go of connections and threads."""
 
-    async def ready(self) -> None:
-        """Return if an answer would be complete now, else raise `NotReadyError` with the reason."""
+    async def ready(self) -> Mapping[str, int]:
+        """The next offset of each shard if an answer would be complete now, else raise `NotReadyError` with the
+        reason."""
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
         """Answer a history request as of `now_us`.
@@ -131,3 +149,6 @@ class HistoryService(Protocol):
 
     async def explain(self, request: HistoryRequest, now_us: int) -> Explanation:
         """Find the answer as `history` does, and say how it was found; raises as `history` does."""
+
+    async def figures(self) -> Figures:
+        """What there is to watch. Raises `NotReadyError`, `BusyError` or `ServerLostError`."""

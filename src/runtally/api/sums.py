@@ -42,6 +42,12 @@ class CellSums:
         self._numbering = numbering
         self._known: Bounded[tuple[int, int], Table] = Bounded(budget_bytes, lambda table: table.nbytes + _OVERHEAD)
         self._outcomes: defaultdict[int, set[int]] = defaultdict(set)
+        self.hits = self.misses = 0
+
+    @property
+    def weight(self) -> int:
+        """About the bytes that they take."""
+        return self._known.weight
 
     def drop(self, buckets: Iterable[tuple[int, int]] | None) -> None:
         """Forget the sums of buckets (level, bucket) that changed; None: all."""
@@ -64,6 +70,7 @@ class CellSums:
         wanted = places.tolist()
         found = [self._known.get((outcome, place)) for place in wanted]
         lacking = places[[table is None for table in found]]
+        self.hits += len(places) - len(lacking)
         if len(lacking):
             for level in LEVELS:
                 at_level = lacking[level_of(lacking) == level.number]
@@ -82,6 +89,7 @@ class CellSums:
         kept = [[stored[number] for number in ready] for stored in copies]
         sums = summed(gathered(views, resolved, level, [buckets[n] for n in ready], kept, self._numbering).sums)
         table = as_table(sums)
+        self.misses += len(ready)
         made = places[ready]
         first = np.searchsorted(sums.bucket, made).tolist()
         last = np.searchsorted(sums.bucket, made, side="right").tolist()

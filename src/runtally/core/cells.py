@@ -56,6 +56,7 @@ _GROUP_BITS: Final = 14
 """What usually suffices; with 30 for buckets they make one number to sort by."""
 _STEPS: Final = 65536
 _GRAIN_BITS: Final = 20
+_WIDTHS_US: Final = np.array([level.width_us for level in LEVELS], np.int64)
 _COARSE_MIN: Final = -(1 << 31)
 _COARSE_MAX: Final = (1 << 31) - 1
 EARLIEST: Final = -(1 << 62)
@@ -219,9 +220,10 @@ def lifted(sums: Sums, kinds: Kinds, level: int) -> Sums:
     return summed(selected(moved, keep))
 
 
-def pack(sums: Sums, level: int) -> CellArray:
-    """The stored form of cells; zone bounds are rounded outwards, within the bucket for expected times."""
-    width = LEVELS[level].width_us
+def pack(sums: Sums, level: int | Ints) -> CellArray:
+    """The stored form of cells, all of one level or each of its own; zone bounds are rounded outwards, within the
+    bucket for expected times."""
+    width = _WIDTHS_US[level]
     begin = np.where(sums.bucket == NONE, 0, sums.bucket * width)
     cells = np.zeros(len(sums), CELL)
     cells["group"] = sums.group
@@ -238,9 +240,9 @@ def pack(sums: Sums, level: int) -> CellArray:
     return cells
 
 
-def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int) -> Sums:
-    """Cells as columns; `bucket` and `scope` are each one's. Bounds are the outer ones, in µs."""
-    width = LEVELS[level].width_us
+def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int | Ints) -> Sums:
+    """Cells as columns; `bucket` and `scope` are each one's, and `level` may be. Bounds are the outer ones, in µs."""
+    width = _WIDTHS_US[level]
     begin = np.where(bucket == NONE, 0, bucket * width)
     a = cells["a"].astype(np.int64)
     b = cells["b"].astype(np.int64)

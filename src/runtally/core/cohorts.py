@@ -4,8 +4,8 @@ Every run is in exactly one cohort, so whatever is asked of these attributes, or
 them, in any combination, selects a set of cohorts, hence a sum of cells. A shard numbers the cohorts it meets; the
 numbering is append-only and part of the shard's committed state.
 
-A further attribute is one more row of `ATTRIBUTES` (and of `attributes.By` in the filter table). A shard whose cells
-are of other attributes is refused (`ledger.check_cells`): cells have to be made anew then.
+A further attribute is one more row of `ATTRIBUTES` (and of `attributes.By` in the filter table); stored cohorts that do
+not give it are UNKNOWN there until a rebuild, and what is unknown is answered from raw runs.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ def other_tags(cohort: Cohort) -> Cohort:
     """The cohort that takes what would be one tag set too many."""
     at = _AT["tags"]
     return (*cohort[:at], UNKNOWN, *cohort[at + 1 :])
+
+
+def is_current(cohort: Cohort) -> bool:
+    """Whether a cohort tells every attribute, or all but tags; others hold no runs once a rebuild is over."""
+    return cohort == NO_FLOW_RUN or all(cohort[at] is not UNKNOWN for name, at in _AT.items() if name != "tags")
 
 
 class Cohorts:

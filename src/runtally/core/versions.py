@@ -60,6 +60,14 @@ def merge(entity: Entity, old: Stored | None, change: Change) -> Stored:
     return Stored(merged, top_attribute, top_state, None)
 
 
+def repeats(entity: Entity, old: Stored, change: Change) -> bool:
+    """Whether a change that says nothing newer has the times of the newest: a duplicate, not a late arrival."""
+    if change.occurred != old.attribute_version:
+        return False
+    tells_state = entity.state_fields and change.given & 1
+    return not tells_state or _state_version(change) == old.state_version
+
+
 def field_versions(entity: Entity, stored: Stored) -> list[Any]:
     """The version of each field, spelled out."""
     states = len(entity.state_fields)

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from ..core import filters
 from ..metrics import METRICS, PREFIX
 from ..settings import NEVER_US, Settings, parse_duration_us, parse_size_bytes
+from ..store.keys import KEYS
 
 FOLDER: Final = Path(str(files("runtally"))) / "docs"
 _TABLE: Final = re.compile(r"(<!-- made by runtally\.docs\.tables -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -38,18 +39,32 @@ def settings_table() -> str:
 
 
 def metrics_table() -> str:
-    """A row per metric: name, kind, labels, meaning."""
+    """A row per metric: name, kind, labels, who shows it, meaning."""
     rows = [
-        (f"`{PREFIX}{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.meaning)
+        (
+            f"`{PREFIX}{row.name}`",
+            row.kind,
+            ", ".join(f"`{label}`" for label in row.labels),
+            " and ".join("API" if process == "api" else process for process in row.shown_by),
+            row.meaning,
+        )
         for row in METRICS
     ]
-    return _markdown(("metric", "kind", "labels", "what it tells"), rows)
+    return _markdown(("metric", "kind", "labels", "shown by", "what it tells"), rows)
+
+
+def keys_table() -> str:
+    """A row per key in Redis: pattern, type, what it holds, what it goes with."""
+    return _markdown(
+        ("key", "type", "holds", "goes with"), [(f"`{row.pattern}`", row.type, row.holds, row.goes) for row in KEYS]
+    )
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "settings.md": settings_table,
     "metrics.md": metrics_table,
     "filters.md": filters.markdown,
+    "design.md": keys_table,
 }
 
 
@@ -72,6 +87,8 @@ def _default(field: FieldInfo) -> str:
 def _written(value: Any, parser: Any) -> str:
     if parser is parse_duration_us and value >= NEVER_US:
         return "never"
+    if isinstance(value, bool):
+        return str(value).lower()
     for width, unit in _UNITS.get(parser, ()):
         if value % width == 0:
             return f"{value // width}{unit}"

@@ -22,9 +22,9 @@ from typing import Final
 import psutil
 
 from ..errors import AlreadyRunningError, UserError
+from ..store.keys import FORMAT
 from . import upfile
 
-FORMAT: Final = 2
 _LOG_BYTES: Final = 4 << 20
 _ORPHANS_END_S: Final = 3.0
 
@@ -108,10 +108,14 @@ def _check_format(path: Path) -> None:
     if file.exists():
         found = file.read_text().strip()
         if found != str(FORMAT):
-            raise UserError(
-                f"{path} holds runtally data of format {found}, this version reads format {FORMAT}: use the matching "
-                "runtally, or choose another --data-dir"
+            older = found.isdecimal() and int(found) < FORMAT
+            way = (
+                "begin with another --data-dir, which fills itself from the log that --kafka names (the embedded log "
+                "is not kept)"
+                if older
+                else "use that newer runtally, or another --data-dir"
             )
+            raise UserError(f"{path} holds runtally data of format {found}, this version reads format {FORMAT}: {way}")
     elif any(entry.name not in ("lock", "lost+found") for entry in path.iterdir()):
         raise UserError(f"{path} holds something else than runtally's data: choose an empty folder with --data-dir")
 

@@ -56,6 +56,7 @@ class Stack:
             "metrics_host": ports.HOST,
             "metrics_port": chosen["the worker's metrics"],
             "data_dir": data.path,
+            "log_json": settings.log_json,
         }
         self.settings = runtally_settings.load(overrides)
         environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in overrides.items()}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort
@@ -23,9 +23,12 @@ from ..errors import UserError
 from ..settings import Settings
 from ..store.audit import Audit, Wrong
 from ..store.catalog_copy import CatalogCopy
-from ..store.connect import check_format, client
+from ..store.connect import client
 from ..store.ledger import GENERATION, read_live
 from ..store.link import Link
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 MOST_SHOWN: Final = 1000
 """So many wrong cells are named; the rest is counted."""
@@ -46,6 +49,14 @@ class WrongCell:
     bucket: str
     group: str
     problem: str
+
+    @property
+    def text(self) -> str:
+        """All of it in a line."""
+        return (
+            f"shard {self.shard} · {self.scope} · {self.level} from {self.bucket} · {self.group or 'value'}: "
+            f"{self.problem}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
         live = await read_live(link, settings)
         if live is None:
             raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
-        await check_format(redis, settings)
+        live.check_format(settings)
         audits = [Audit(redis, settings, str(shard)) for shard in range(live.partitions)]
         for audit in audits:
             stack.push_async_callback(audit.close)
@@ -89,9 +100,8 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
             work = sorted(Random().sample(work, min(sample, len(work))), key=lambda one: (one[0].shard, one[1]))
         found = _Found(len(work), progress)
         await asyncio.gather(*(found.work_off(part) for part in _parts(work)))
-        names = CatalogCopy(settings.redis_prefix, GENERATION)
-        names.take((await link.call([names.read()]))[0])
-        named = [_in_words(one, names) for one in found.wrong]
+        names = await names_of(redis, settings)
+        named = [in_words(one, names) for one in found.wrong]
     seconds = round(time.monotonic() - began, 3)
     return Verified(not found.wrongs, found.done, found.runs, found.cells, found.wrongs, seconds, named)
 
@@ -126,7 +136,20 @@ def _parts(work: Work) -> list[Work]:
     return [[one for one in work if part_of[one[0]] == part] for part in range(_AT_ONCE)]
 
 
-def _in_words(wrong: Wrong, catalog: CatalogCopy) -> WrongCell:
+async def names_of(redis: Redis, settings: Settings) -> CatalogCopy:
+    """The catalog, for `in_words`. Raises `ServerLostError`."""
+    link = Link(redis)
+    try:
+        live = await read_live(link, settings)
+        names = CatalogCopy(settings.redis_prefix, GENERATION if live is None else live.generation)
+        names.take((await link.call([names.read()]))[0])
+    finally:
+        await link.close()
+    return names
+
+
+def in_words(wrong: Wrong, catalog: CatalogCopy) -> WrongCell:
+    """A wrong cell with names in place of numbers and ids."""
     bucket = "no expected time" if wrong.bucket == NONE else text_of(wrong.bucket * LEVELS[wrong.level].width_us)
     return WrongCell(wrong.shard, _scope(wrong, catalog), LEVELS[wrong.level].name, bucket, wrong.group, wrong.problem)
 

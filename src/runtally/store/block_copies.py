@@ -1,8 +1,8 @@
 """A reader's copies of a shard's blocks, and how far each is behind the reader's state of the shard.
 
-A block is asked for in one state and put in a later one. Every minute that the reader learns to be touched in between
-is noted, and read again before the block counts as held. So blocks may be read beside refreshes: a block is put when no
-refresh is under way, and counts from the next one on.
+A block is asked for in one state and put in a later one. Every raw bucket that the reader learns to be touched in
+between is noted, and read again before the block counts as held. So blocks may be read beside refreshes: a block is put
+when no refresh is under way, and counts from the next one on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from ..core.levels import NONE
 from ..core.rows import Rows
-from .blocks import MINUTES, READ_MINUTES, READ_NONE, Block, Decoded, Dictionaries
+from .blocks import RAW_BUCKETS, READ_NONE, READ_RAW, Block, Decoded, Dictionaries
 from .bounded import Bounded
 from .keys import Keys
 from .link import Command
@@ -28,16 +28,16 @@ NameOthers = Callable[[Rows, Packed], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """A question for a block, or for some minutes of it (None: all), and what was touched since it was put."""
+    """A question for a block, or for some raw buckets of it (None: all), and which were touched since it was put."""
 
     bucket: int
-    minutes: frozenset[int] | None
+    raw_buckets: frozenset[int] | None
     command: Command
     touched: set[int] = field(default_factory=set)
 
 
 class BlockCopies:
-    """Blocks by bucket; the one of runs without expected time has the bucket and the only minute NONE."""
+    """Blocks by bucket; the one of runs without expected time has the bucket and the only raw bucket NONE."""
 
     def __init__(self, keys: Keys, budget_bytes: int, name_others: NameOthers) -> None:
         self._raw = keys.raw(NONE)
@@ -53,7 +53,7 @@ class BlockCopies:
         return self._blocks.get(bucket)
 
     def behind(self, bucket: int) -> set[int] | None:
-        """By which minutes the block is behind; None when it is not here at all."""
+        """By which raw buckets the block is behind; None when it is not here at all."""
         return self._behind.get(bucket, set()) if bucket in self._blocks else None
 
     def held(self) -> Sequence[Block]:
@@ -64,16 +64,16 @@ class BlockCopies:
             self._held = tuple(blocks[at] for bucket, at in found if bucket not in self._behind)
         return self._held
 
-    def touch(self, minutes: Iterable[int]) -> None:
-        """Note that minutes have changed."""
-        for minute in minutes:
-            bucket = NONE if minute == NONE else minute // MINUTES
+    def touch(self, raw_buckets: Iterable[int]) -> None:
+        """Note that raw buckets have changed."""
+        for touched in raw_buckets:
+            bucket = NONE if touched == NONE else touched // RAW_BUCKETS
             if bucket in self._blocks:
                 self._held = None
-                self._behind.setdefault(bucket, set()).add(minute)
+                self._behind.setdefault(bucket, set()).add(touched)
             for asked in self._asked:
                 if asked.bucket == bucket:
-                    asked.touched.add(minute)
+                    asked.touched.add(touched)
 
     def question(self, bucket: int) -> Asked:
         """What to ask for a block that is absent or behind, within a refresh; `put` it in the state of the reply."""
@@ -81,10 +81,10 @@ class BlockCopies:
         if bucket == NONE:
             return Asked(bucket, None, ("EVAL", READ_NONE, 1, self._raw))
         if behind:
-            spans = [edge for minute in sorted(behind) for edge in (minute, minute)]
+            spans = [edge for raw_bucket in sorted(behind) for edge in (raw_bucket, raw_bucket)]
         else:
-            spans = [bucket * MINUTES, (bucket + 1) * MINUTES - 1]
-        command = ("EVAL", READ_MINUTES, 1, self._raw[: -len("none")], *spans)
+            spans = [bucket * RAW_BUCKETS, (bucket + 1) * RAW_BUCKETS - 1]
+        command = ("EVAL", READ_RAW, 1, self._raw[: -len("none")], *spans)
         return Asked(bucket, frozenset(behind) if behind else None, command)
 
     def ask(self, bucket: int) -> Asked:
@@ -101,22 +101,27 @@ class BlockCopies:
     def put(self, asked: Asked, found: Decoded) -> None:
         """Take the answer to a question."""
         self.withdraw(asked)
-        bucket, minutes = asked.bucket, asked.minutes
+        bucket, parts = asked.bucket, asked.raw_buckets
         old = self._blocks.get(bucket)
-        if minutes is not None and old is None:
+        if parts is not None and old is None:
             return
         runs = found.numbered(self.dictionaries)
         self._name_others(runs.rows, found.records)
         self._held = None
         behind = set(asked.touched)
-        if minutes is not None and old is not None:
-            behind |= self._behind.get(bucket, set()) - minutes
-            self._blocks.put(bucket, old.patched(minutes, runs))
+        if parts is not None and old is not None:
+            behind |= self._behind.get(bucket, set()) - parts
+            self._blocks.put(bucket, old.patched(parts, runs))
         else:
             self._blocks.put(bucket, Block(runs))
         self._behind.pop(bucket, None)
         if behind:
             self._behind[bucket] = behind
+
+    @property
+    def weight(self) -> int:
+        """About the bytes that the blocks take."""
+        return self._blocks.weight
 
     def trim(self, besides: int) -> None:
         """Keep within the memory budget, of which `besides` bytes are taken by others."""

@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from ..core.levels import LEVELS, MINUTE_US
 from ..core.rows import Ints, Rows, concat
+from .keys import RAW_MINUTES
 from .records import Packed, rows_of_columns, unpack_sizes, unpack_tags
 
 BLOCK_LEVEL: Final = 3
 MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
+RAW_BUCKETS: Final = MINUTES // RAW_MINUTES
 
 _FRESH_PART: Final = 2
 """When more than one run in so many has been read again, a block is made anew."""
@@ -35,12 +37,12 @@ local function add(key)
 end
 """
 _REPLY: Final = "return {table.concat(ids), table.concat(records), cmsgpack.pack(sizes)}\n"
-READ_MINUTES: Final = f"""{_JOIN}
+READ_RAW: Final = f"""{_JOIN}
 for span = 1, #ARGV, 2 do
-  for minute = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do add(KEYS[1] .. minute) end
+  for bucket = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do add(KEYS[1] .. bucket) end
 end
 {_REPLY}"""
-"""Server-side: all raw hashes of spans of minutes (first, last, first, last …), as three texts: ids, records, and the
+"""Server-side: all raw hashes of spans of buckets (first, last, first, last …), as three texts: ids, records, and the
 records' sizes packed. KEYS[1] is the keys' common beginning."""
 
 READ_NONE: Final = f"""{_JOIN}
@@ -117,9 +119,9 @@ class Runs:
             self.tags[keep],
         )
 
-    def outside(self, minutes: frozenset[int]) -> Mask:
-        """Which runs are expected in none of some minutes."""
-        return ~np.isin(self.rows.expected // MINUTE_US, np.array(list(minutes), np.int64))
+    def outside(self, raw_buckets: frozenset[int]) -> Mask:
+        """Which runs are stored in none of some raw buckets."""
+        return ~np.isin(self.rows.expected // (RAW_MINUTES * MINUTE_US), np.array(list(raw_buckets), np.int64))
 
 
 def joined(first: Runs, second: Runs) -> Runs:
@@ -137,9 +139,10 @@ def joined(first: Runs, second: Runs) -> Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The runs of one block: those of `base` that `keep` selects (None: all), and `fresh` ones of minutes read since.
+    """The runs of one block: those of `base` that `keep` selects (None: all), and `fresh` ones of raw buckets read
+    since.
 
-    So whoever has derived something from `base` need not derive it anew for the few minutes that have changed.
+    So whoever has derived something from `base` need not derive it anew for the few buckets that have changed.
     """
 
     base: Runs
@@ -150,12 +153,12 @@ class Block:
         kept = len(self.base) if self.keep is None else int(np.count_nonzero(self.keep))
         return kept + (0 if self.fresh is None else len(self.fresh))
 
-    def patched(self, minutes: frozenset[int], new: Runs) -> Block:
-        """The block with all runs of some minutes replaced."""
-        keep = self.base.outside(minutes)
+    def patched(self, raw_buckets: frozenset[int], new: Runs) -> Block:
+        """The block with all runs of some raw buckets replaced."""
+        keep = self.base.outside(raw_buckets)
         if self.keep is not None:
             keep &= self.keep
-        fresh = new if self.fresh is None else joined(self.fresh.take(self.fresh.outside(minutes)), new)
+        fresh = new if self.fresh is None else joined(self.fresh.take(self.fresh.outside(raw_buckets)), new)
         if len(fresh) * _FRESH_PART > len(self.base):
             return Block(joined(self.base.take(keep), fresh))
         return Block(self.base, keep, fresh)

@@ -8,11 +8,11 @@ from typing import Final
 from redis.asyncio import Redis
 
 from ..core.changes import DEPLOYMENT, FLOW, Entity
-from ..core.versions import merge
+from ..core.versions import merge, repeats
 from ..settings import Settings
 from .fence import Applied, Batch, Fence
 from .keys import CATALOG
-from .ledger import LogEnds
+from .ledger import GENERATION, LogEnds
 from .link import Command
 from .records import DEAD, decode_entity, encode_entity
 
@@ -22,9 +22,9 @@ _KINDS: Final[dict[str, Entity]] = {"flow": FLOW, "deployment": DEPLOYMENT}
 class CatalogShard:
     """The one partition of the catalog topic, as this worker holds it."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, generation: str = GENERATION, beside: bool = False) -> None:
         self.name = CATALOG
-        self._fence = Fence(redis, settings, CATALOG)
+        self._fence = Fence(redis, settings, CATALOG, generation, beside)
         self._turn = asyncio.Lock()
         self._records: dict[str, dict[bytes, bytes]] = {}
 
@@ -32,6 +32,20 @@ class CatalogShard:
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
+
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+        return self._fence.ledger.watermark
+
+    @property
+    def outdated(self) -> str:
+        """Never: there are no cells."""
+        return ""
+
+    async def step(self) -> bool:
+        """There is nothing to rebuild."""
+        return False
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""
@@ -60,6 +74,10 @@ class CatalogShard:
         async with self._turn:
             return await self._fence.repaired()
 
+    async def expire(self, watermark_us: int) -> bool:
+        """The catalog is kept for ever: there is nothing to do."""
+        return False
+
     def forget(self) -> None:
         """Drop what is remembered."""
         self._records = {kind: {} for kind in _KINDS}
@@ -78,7 +96,7 @@ class CatalogShard:
         self._fence.check_start(batch)
         await self._fence.begin()
         written: dict[tuple[str, bytes], bytes] = {}
-        stale = 0
+        stale = duplicate = 0
         for change in batch.changes:
             known = self._records[change.entity]
             record = known.get(change.id)
@@ -88,15 +106,16 @@ class CatalogShard:
             if change.action == "delete":
                 after = DEAD
             else:
-                after = encode_entity(
-                    merge(_KINDS[change.entity], decode_entity(record, 0) if record else None, change)
-                )
-            if after == record:
-                stale += 1
-                continue
+                kind, stored = _KINDS[change.entity], decode_entity(record, 0) if record else None
+                merged = merge(kind, stored, change)
+                if merged is stored:
+                    twice = repeats(kind, merged, change)
+                    duplicate, stale = duplicate + twice, stale + (not twice)
+                    continue
+                after = encode_entity(merged)
             known[change.id] = written[change.entity, change.id] = after
         await self._fence.commit(batch, self._commands(written))
-        return Applied(len(batch.changes) - stale, stale)
+        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate, 0)
 
     def _commands(self, written: dict[tuple[str, bytes], bytes]) -> list[Command]:
         ledger = self._fence.ledger

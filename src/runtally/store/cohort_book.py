@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, other_tags
+from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, is_current, other_tags
 from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
 
@@ -24,6 +24,7 @@ class CohortBook:
         self._cohorts = Cohorts()
         self._child: list[bool] = []
         self._closed = False
+        self._current = 0
         self._scopes: dict[Scope, list[int]] = {kind: [] for kind in SCOPES}
         self._of_field: dict[tuple[Scope, bytes], int] = {}
         self.fields: list[tuple[Scope, bytes]] = []
@@ -42,7 +43,7 @@ class CohortBook:
             return number
         # Once there are other tags no set gets a number of its own any more, whatever the cap is set to by then:
         # runs are subtracted from the cohort that they were added to.
-        if (self._closed or len(self._cohorts) >= self._max) and cohort != NO_FLOW_RUN:
+        if (self._closed or self._current >= self._max) and cohort != NO_FLOW_RUN:
             cohort = other_tags(cohort)
             number = self._cohorts.number(cohort)
             if number is not None:
@@ -77,7 +78,10 @@ class CohortBook:
     def _append(self, cohort: Cohort) -> int:
         number = self._cohorts.append(cohort)
         self._arrays = None
-        self._closed |= UNKNOWN in cohort
+        # One that was made before an attribute was declared holds no run after the rebuild.
+        if is_current(cohort):
+            self._current += 1
+            self._closed |= UNKNOWN in cohort
         self._child.append(attribute(cohort, "child") is True)
         for kind, numbers in self._scopes.items():
             field = _field(kind, cohort, number)

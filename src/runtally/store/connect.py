@@ -23,7 +23,8 @@ from redis.exceptions import (
 
 from ..errors import SettingError, UnfitServerError
 from ..settings import Settings
-from .keys import FORMAT, live_key
+from . import ledger as ledgers
+from .keys import live_key
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ _LISTPACK_ENTRIES = 512
 _LISTPACK_VALUE = 1024
 
 
-async def connect(settings: Settings) -> Redis:
+async def connect(settings: Settings, any_format: bool = False) -> Redis:
     """Wait until Redis answers (said once), check that it keeps what it is given, and return a client.
 
-    Raises `SettingError` for an address or password that is wrong, `UnfitServerError` for a server that evicts or
-    holds another format.
+    Raises `SettingError` for an address or password that is wrong, `UnfitServerError` for a server that evicts or,
+    unless `any_format` will do, holds another format.
     """
     redis = client(settings)
     waiting = False
@@ -57,7 +58,9 @@ async def connect(settings: Settings) -> Redis:
     if waiting:
         log.info("Redis is back")
     try:
-        await check(redis, settings)
+        await check(redis)
+        if not any_format:
+            await check_format(redis, settings)
     except BaseException:
         await redis.aclose()
         raise
@@ -78,8 +81,8 @@ def shown(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest
 
 
-async def check(redis: Redis, settings: Settings) -> None:
-    """Refuse eviction and foreign formats; warn about what costs memory or durability."""
+async def check(redis: Redis) -> None:
+    """Refuse eviction; warn about what costs memory or durability."""
     config = await _config(redis)
     policy = config.get("maxmemory-policy", "noeviction")
     if policy != "noeviction":
@@ -103,17 +106,13 @@ async def check(redis: Redis, settings: Settings) -> None:
                 value,
                 least,
             )
-    await check_format(redis, settings)
 
 
 async def check_format(redis: Redis, settings: Settings) -> None:
     """Refuse data of another format by its number."""
     stored = await redis.hget(live_key(settings.redis_prefix), "format")
-    if stored is not None and int(stored) != FORMAT:
-        raise UnfitServerError(
-            f"Redis holds runtally data of format {int(stored)} under the prefix {settings.redis_prefix!r}, this "
-            f"version reads format {FORMAT}: use the matching runtally, or another RUNTALLY_REDIS_PREFIX"
-        )
+    if stored is not None:
+        ledgers.check_format(int(stored), settings.redis_prefix)
 
 
 async def _config(redis: Redis) -> Mapping[str, str]:

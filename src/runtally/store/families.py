@@ -13,11 +13,15 @@ from typing import Any, Final
 from ..errors import LedgerTroubleError
 from .bounded import Bounded
 from .fence import Fence
+from .index import FLOW_RUN, gone
+from .keys import raw_bucket
 from .link import Command
-from .records import DEAD, TOMBSTONE, minute_of
+from .records import DEAD, minute_of
 
 SMALL_FAMILY: Final = 256
 """Families up to this size are read whole, so that further members need no look-up."""
+FROZEN: Final = b"f"
+"""Stands for the record of a run whose record is gone, and whose share of the cells stays."""
 _CHUNK: Final = 5_000
 _RECORD_WEIGHT: Final = 320
 """Rough memory of one remembered record, with its dictionary entry."""
@@ -26,8 +30,9 @@ _RECORD_WEIGHT: Final = 320
 class Family:
     """One flow run and those of its task runs that are known.
 
-    `flow_run` is its record, DEAD when deleted, None when no event has come. `members` maps a task run's id to its
-    record or DEAD. `complete`: an id that is not in `members` does not exist. `cohort`: its number, None until asked.
+    `flow_run` is its record, DEAD when deleted, FROZEN, None when no event has come. `members` maps a task run's id to
+    its record, DEAD or FROZEN. `complete`: an id that is not in `members` does not exist. `cohort`: its number, None
+    until asked.
     """
 
     __slots__ = ("cohort", "complete", "flow_run", "members")
@@ -69,8 +74,7 @@ class Families:
             elif family is None:
                 commands.append(("HGET", keys.flow_runs(flow_run), flow_run))
                 commands.append(("HLEN", keys.members(flow_run)))
-                if ids:
-                    commands.append(("HMGET", keys.members(flow_run), *ids))
+                commands.append(("HMGET", keys.members(flow_run), FLOW_RUN, *ids))
             elif not family.complete and (missing := ids - family.members.keys()):
                 commands.append(("HMGET", keys.members(flow_run), *missing))
         return commands
@@ -90,16 +94,18 @@ class Families:
                 family = Family()
                 family.flow_run = next(taken)
                 size = next(taken)
-                minutes = next(taken) if ids else []
+                frozen, *buckets = next(taken)
+                if frozen is not None:
+                    family.flow_run = FROZEN
                 family.complete = size <= SMALL_FAMILY
                 if 0 < size <= SMALL_FAMILY:
                     whole.append(flow_run)
                 else:
-                    for run, minute in zip(ids, minutes, strict=True):
-                        _note(family, run, minute, found)
+                    for run, bucket in zip(ids, buckets, strict=True):
+                        _note(family, run, bucket, found)
             elif not family.complete and (missing := ids - family.members.keys()):
-                for run, minute in zip(missing, next(taken), strict=True):
-                    _note(family, run, minute, found)
+                for run, bucket in zip(missing, next(taken), strict=True):
+                    _note(family, run, bucket, found)
             self._known.put(flow_run, family)
         await self._load_members(whole, found)
 
@@ -109,6 +115,10 @@ class Families:
         await self._load_members(incomplete, [])
         for flow_run in incomplete:
             self[flow_run].complete = True
+
+    def discard(self, flow_run: bytes | None) -> None:
+        """Forget a family: something else than a batch changed it."""
+        self._known.discard(flow_run)
 
     def settle(self, touched: Iterable[bytes | None]) -> None:
         """After a batch: weigh what has grown, forget what was not used for long."""
@@ -128,36 +138,37 @@ class Families:
         replies = await self._fence.read([("HGETALL", keys.members(flow_run)) for flow_run in flow_runs])
         for flow_run, flat in zip(flow_runs, replies, strict=True):
             family = self[flow_run]
-            for run, minute in zip(flat[::2], flat[1::2], strict=True):
-                if run not in family.members:
-                    _note(family, run, minute, found)
-        by_minute: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
-        for family, run, minute in found:
-            by_minute[minute].append((family, run))
+            for run, bucket in zip(flat[::2], flat[1::2], strict=True):
+                if run not in family.members and run != FLOW_RUN:
+                    _note(family, run, bucket, found)
+        by_bucket: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
+        for family, run, bucket in found:
+            by_bucket[bucket].append((family, run))
         pieces = [
-            (minute, places[at : at + _CHUNK])
-            for minute, places in by_minute.items()
+            (bucket, places[at : at + _CHUNK])
+            for bucket, places in by_bucket.items()
             for at in range(0, len(places), _CHUNK)
         ]
         replies = await self._fence.read(
-            [("HMGET", keys.raw(minute), *[run for _, run in places]) for minute, places in pieces]
+            [("HMGET", keys.raw(bucket), *[run for _, run in places]) for bucket, places in pieces]
         )
-        for (minute, places), records in zip(pieces, replies, strict=True):
+        for (bucket, places), records in zip(pieces, replies, strict=True):
             for (family, run), record in zip(places, records, strict=True):
-                if record is None or minute_of(record) != minute:
+                if record is None or raw_bucket(minute_of(record)) != bucket:
                     raise LedgerTroubleError(
                         self._fence.shard,
-                        f"the index names run {run.hex()} in minute {minute}, where it is not: something else "
+                        f"the index names run {run.hex()} in raw bucket {bucket}, where it is not: something else "
                         "wrote to these keys. Empty this prefix to build everything anew from the log",
                     )
                 family.members[run] = record
 
 
-def _note(family: Family, run: bytes, minute: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
-    if minute is None:
+def _note(family: Family, run: bytes, bucket: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
+    if bucket is None:
         return
-    at = int(minute)
-    if at == TOMBSTONE:
-        family.members[run] = DEAD
-    else:
+    at = int(bucket)
+    without = gone(at)
+    if without is None:
         found.append((family, run, at))
+    else:
+        family.members[run] = DEAD if without.deleted else FROZEN

@@ -39,18 +39,28 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, and those that said nothing newer."""
+    """What a batch did: changes that moved something, those that were older than what is known, those that said the
+    newest once more, and those of runs that are too old to change."""
 
     changed: int
     stale: int
+    duplicate: int
+    frozen: int
 
 
 class Fence:
-    """One shard's ledger as this writer knows it, and the connection that it writes through."""
+    """One shard's ledger as this writer knows it, and the connection that it writes through.
 
-    def __init__(self, redis: Redis, settings: Settings, shard: str) -> None:
+    `generation` has to be the live one, or is filled `beside` it.
+    """
+
+    def __init__(
+        self, redis: Redis, settings: Settings, shard: str, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.shard = shard
-        self.keys = Keys(settings.redis_prefix, GENERATION, shard)
+        self.keys = Keys(settings.redis_prefix, generation, shard)
+        self._generation = generation
+        self._beside = beside
         self._settings = settings
         self._link = Link(redis)
         self._ledger: Ledger | None = None
@@ -66,22 +76,22 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError`, which the ledger then tells too, when the log is another one, the topic has another
-        partition count or the cells are of something else.
+        Raises `LedgerTroubleError`, which the ledger then tells too, when the log is another one or has another
+        partition count, `UnfitServerError` for another format, `FencedError` when another generation is live.
         """
         self._ledger = None
         key = self.keys.ledger
         await self._link.call([("UNWATCH",)])
         _, flat = await self._link.call([("WATCH", key), ("HGETALL", key)])
         known = ledgers.decode(flat)
+        # After the ledger is watched: who makes another generation live removes the ledgers of this one later.
+        partitions = await self._check_generation(log)
         try:
-            opened = await self._opened(known, log)
+            opened = await self._opened(known, log, partitions)
         except LedgerTroubleError as error:
             await self._stop(known, error.detail)
             raise
         await self._put(opened, "another worker wrote while the ledger was read")
-        if self.shard != CATALOG:
-            await self._link.call([ledgers.write_live(self._settings, opened.partitions)])
         self._ledger = opened
         return opened
 
@@ -125,6 +135,13 @@ class Fence:
             commands,
         )
 
+    async def step(self, commands: Sequence[Command], **moved: Any) -> None:
+        """As `commit`, for what is done between batches: the ledger stays where it is in the log. `moved`: fields of it
+        that change."""
+        seq = self.ledger.seq + 1
+        floor = max(self.ledger.floor, seq - KEEP_TOUCHED)
+        await self._write(replace(self.ledger, seq=seq, floor=floor, **moved), commands)
+
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it; notes that the log has been read to its noted end.
 
@@ -156,20 +173,33 @@ class Fence:
                 self.shard, f"the batch begins at {batch.first_offset}, the ledger expects {self.ledger.next}"
             )
 
-    async def _opened(self, known: Ledger | None, log: LogEnds) -> Ledger:
+    async def _check_generation(self, log: LogEnds) -> int:
+        """The partition count that a shard of this generation has to be of."""
+        live = await ledgers.read_live(self._link, self._settings)
+        if self._beside:
+            if live is None or live.filling != self._generation:
+                raise FencedError(self.shard, "its generation is not being filled any more")
+            return log.partitions
+        if live is None:
+            if self.shard == CATALOG:
+                return log.partitions
+            live = await ledgers.found_live(self._link, self._settings, self._generation, log.partitions)
+        if live.generation != self._generation:
+            raise FencedError(self.shard, "another generation of the data is live now")
+        live.check_format(self._settings)
+        return log.partitions if self.shard == CATALOG else live.partitions
+
+    async def _opened(self, known: Ledger | None, log: LogEnds, partitions: int) -> Ledger:
         if known is None:
-            if self.shard != CATALOG and (live := await ledgers.read_live(self._link, self._settings)) is not None:
-                ledgers.check_partitions(self.shard, live.partitions, log)
+            ledgers.check_partitions(self.shard, partitions, log)
             return ledgers.fresh(log)
         await ledgers.check_log(self.shard, known, log)
-        if self.shard != CATALOG:
-            ledgers.check_cells(self.shard, known)
         return replace(
             known,
             seq=known.seq + 1,
             epoch=ledgers.new_epoch(),
             caught_up_at=max(known.next, log.end),
-            trouble="",
+            trouble="" if self.shard == CATALOG else ledgers.outdated(known),
         )
 
     async def _stop(self, known: Ledger | None, trouble: str) -> None:

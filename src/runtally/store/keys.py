@@ -1,21 +1,4 @@
-"""Every key that runtally owns in Redis; a key that this table does not name is not ours.
-
-    <prefix>:live                         hash    generation, format, partitions: what the others belong to
-    <prefix>:{<g>.<shard>}:ledger         hash    position and state of the shard (see `ledger`)
-    <prefix>:{<g>.<shard>}:states         list    the shard's states in the order of their numbers
-    <prefix>:{<g>.<shard>}:days           set     days that hold runs
-    <prefix>:{<g>.<shard>}:cohorts        list    the shard's cohorts in the order of their numbers
-    <prefix>:{<g>.<shard>}:cells:<k><l>:<b>  hash  scope → packed cells of bucket b (`none`: no expected time) at
-                                                  level l; k is the kind of scope: a (all), c (cohort), f (flow),
-                                                  d (deployment)
-    <prefix>:{<g>.<shard>}:raw:<minute>   hash    run id → record
-    <prefix>:{<g>.<shard>}:members:<id>   hash    task run id → minute, of one flow run
-    <prefix>:{<g>.<shard>}:single:<b>     hash    the same for task runs without a flow run, bucketed by id
-    <prefix>:{<g>.<shard>}:flow_runs:<b>  hash    flow run id → record, bucketed by id
-    <prefix>:{<g>.<shard>}:touched        zset    minute → seq of its last change
-    <prefix>:{<g>.<shard>}:touched_ids    zset    id of a flow run, flow or deployment → seq of its last change
-    <prefix>:{<g>.c}:flows                hash    flow id → record
-    <prefix>:{<g>.c}:deployments          hash    deployment id → record
+"""Every key that runtally owns in Redis; a key that the table `KEYS` does not name is not ours.
 
 A shard is a partition's number, or `c` for the catalog. The braces are Redis Cluster's hash tag: all keys of
 a shard live in one slot.
@@ -23,15 +6,121 @@ a shard live in one slot.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Final
 
-from ..core.levels import NONE
-from ..core.scopes import Scope
+from ..core.levels import LEVELS, MINUTE_US, NONE
+from ..core.scopes import SCOPES, Scope
 
 CATALOG: Final = "c"
-_BUCKET_MASK: Final = 0xFFF
-FORMAT: Final = 2
+FLOW_RUN_BUCKETS: Final = 0x1000
+FORMAT: Final = 3
 """Number of the stored format; another one in Redis is refused by name."""
+RAW_MINUTES: Final = LEVELS[1].width_us // MINUTE_US
+"""So many minutes of raw runs share a hash: a month is read in a tenth of the look-ups, a minute costs little more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A kind of key: its pattern, whose words in angle brackets are those of `_WORDS`, its type, what it holds, and
+    with what it goes."""
+
+    pattern: str
+    type: str
+    holds: str
+    goes: str
+
+
+_SHARD: Final = "<prefix>:{<g>.<shard>}:"
+_OF_CATALOG: Final = "<prefix>:{<g>.c}:"
+
+KEYS: Final = (
+    Key("<prefix>:live", "hash", "generation, format and partition count", "never"),
+    Key(f"{_SHARD}ledger", "hash", "the ledger", "never"),
+    Key(f"{_SHARD}states", "list", "the shard's states, in the order of their numbers", "never"),
+    Key(
+        f"{_SHARD}days",
+        "set",
+        "days that hold cells, so that centuries of nothing cost nothing",
+        "each day with its cells",
+    ),
+    Key(f"{_SHARD}cohorts", "list", "the shard's cohorts, in the order of their numbers", "never"),
+    Key(
+        f"{_SHARD}cells:<k><l>:<b>",
+        "hash",
+        "scope → packed cells of bucket b (`none`: runs without expected start) at level l; k is the kind of scope: "
+        "a (all), c (cohort), f (flow), d (deployment)",
+        "rollup retention",
+    ),
+    Key(
+        f"{_SHARD}raw:<b>",
+        "hash",
+        "task run id → record, of ten minutes (`none`: runs without expected start)",
+        "raw retention",
+    ),
+    Key(
+        f"{_SHARD}members:<id>",
+        "hash",
+        "the index: task run id → bucket of its record, or the day of a frozen or deleted one, of one flow run; `f` → "
+        "the day of a frozen flow run",
+        "the cells of its runs",
+    ),
+    Key(
+        f"{_SHARD}single:<n>",
+        "hash",
+        "the same for task runs without a flow run, bucketed by id",
+        "the cells of its runs",
+    ),
+    Key(f"{_SHARD}flow_runs:<n>", "hash", "flow run id → record, bucketed by id", "its last member's record"),
+    Key(
+        f"{_SHARD}leaving:<day>",
+        "string",
+        "what leaves the index with the cells of that day: kind and id, 17 bytes each",
+        "the cells of that day",
+    ),
+    Key(f"{_SHARD}touched", "sorted set", "minute → `seq` of its last change", "4,096 writes later"),
+    Key(
+        f"{_SHARD}touched_ids",
+        "sorted set",
+        "id of a flow run, flow or deployment → `seq` of its last change",
+        "4,096 writes later",
+    ),
+    Key(
+        f"{_SHARD}rebuild",
+        "hash",
+        "a rebuild that was asked for, and how far it is",
+        "the end of the rebuild, or an hour after its last step",
+    ),
+    Key(f"{_OF_CATALOG}flows", "hash", "flow id → record", "never"),
+    Key(f"{_OF_CATALOG}deployments", "hash", "deployment id → record", "never"),
+)
+
+_WORDS: Final = {
+    "<prefix>": rb"[A-Za-z0-9._-]+",
+    "<g>": rb"[0-9]+",
+    "<shard>": rb"(?:[0-9]+|c)",
+    "<k>": b"[%s]" % "".join(kind.letter for kind in SCOPES).encode(),
+    "<l>": rb"[0-9]",
+    "<b>": rb"(?:[0-9]+|none)",
+    "<day>": rb"[0-9]+",
+    "<n>": rb"[0-9]+",
+    "<id>": rb".{16}",
+}
+"""What a word in a pattern stands for."""
+
+
+def named(key: bytes) -> Key | None:
+    """The row of the table that names a key, whatever its prefix; None: it is not ours."""
+    return next((row for row, pattern in _PATTERNS if pattern.fullmatch(key)), None)
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    parts = [_WORDS.get(part) or re.escape(part.encode()) for part in re.split(r"(<\w+>)", pattern) if part]
+    return re.compile(b"".join(parts), re.DOTALL)
+
+
+_PATTERNS: Final = [(row, _compiled(row.pattern)) for row in KEYS]
 
 
 def live_key(prefix: str) -> bytes:
@@ -42,7 +131,9 @@ def live_key(prefix: str) -> bytes:
 class Keys:
     """The keys of one shard of one generation."""
 
-    __slots__ = (*("cohorts", "days", "deployments", "flows", "ledger", "root", "states", "touched", "touched_ids"),)
+    __slots__ = (
+        *("cohorts", "days", "deployments", "flows", "ledger", "rebuild", "root", "states", "touched", "touched_ids"),
+    )
 
     def __init__(self, prefix: str, generation: str, shard: str) -> None:
         root = f"{prefix}:{{{generation}.{shard}}}:".encode()
@@ -53,6 +144,7 @@ class Keys:
         self.days = root + b"days"
         self.touched = root + b"touched"
         self.touched_ids = root + b"touched_ids"
+        self.rebuild = root + b"rebuild"
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 
@@ -61,9 +153,9 @@ class Keys:
         name = b"none" if bucket == NONE else b"%d" % bucket
         return b"%scells:%s%d:%s" % (self.root, kind.letter.encode(), level, name)
 
-    def raw(self, minute: int) -> bytes:
-        """Hash of the records of one minute."""
-        return self.root + (b"raw:none" if minute == NONE else b"raw:%d" % minute)
+    def raw(self, bucket: int) -> bytes:
+        """Hash of the records of one raw bucket, see `raw_bucket`."""
+        return self.root + (b"raw:none" if bucket == NONE else b"raw:%d" % bucket)
 
     def members(self, flow_run: bytes) -> bytes:
         """Index hash of one flow run's task runs."""
@@ -75,9 +167,22 @@ class Keys:
 
     def flow_runs(self, flow_run: bytes) -> bytes:
         """Hash that holds a flow run's record."""
-        return self.root + b"flow_runs:%d" % _id_bucket(flow_run)
+        return self.flow_runs_at(_id_bucket(flow_run))
+
+    def flow_runs_at(self, number: int) -> bytes:
+        """The hash of flow runs of that number, below FLOW_RUN_BUCKETS."""
+        return self.root + b"flow_runs:%d" % number
+
+    def leaving(self, day: int) -> bytes:
+        """What leaves the index with the cells of a day."""
+        return self.root + b"leaving:%d" % day
+
+
+def raw_bucket(minute: int) -> int:
+    """The bucket of raw records that holds those of a minute; NONE for NONE."""
+    return NONE if minute == NONE else minute // RAW_MINUTES
 
 
 def _id_bucket(identity: bytes) -> int:
     # The last bytes: the first ones of a UUIDv7 are a clock.
-    return int.from_bytes(identity[-2:], "big") & _BUCKET_MASK
+    return int.from_bytes(identity[-2:], "big") & FLOW_RUN_BUCKETS - 1

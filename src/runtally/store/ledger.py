@@ -10,18 +10,26 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from redis.asyncio import Redis
 
 from ..core.cohorts import NAMES
+from ..core.retention import Horizons
 from ..core.scopes import SCOPES
-from ..errors import LedgerTroubleError
+from ..errors import LedgerTroubleError, NotReadyError, UnfitServerError
 from ..settings import Settings
 from .keys import CATALOG, FORMAT, Keys, live_key
-from .link import Link
+from .link import Command, Link
 
 GENERATION = "1"
+"""The first one; a rebuild from the log makes the next."""
+
+
+_FOUND: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+return redis.call('HGETALL', KEYS[1])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,9 @@ class Ledger:
     `watermark` µs, the newest record timestamp applied · `horizon` µs, the oldest instant whose raw runs are
     complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
     be passed before an answer is complete (the log's end at the last assignment) · `cells`, what the cells are of
-    (see `current_cells`) · `trouble`, why the shard has stopped and what to do; "" when it goes on.
+    (see `current_cells`) · `cells_horizon` µs, the oldest instant whose cells and index are complete · `expired` and
+    `cells_expired`, the horizons up to which what lies behind has been put away · `trouble`, why the shard has stopped
+    and what to do, "" while it goes on.
     """
 
     next: int
@@ -68,7 +78,20 @@ class Ledger:
     partitions: int
     mark: Mark | None
     cells: str
+    cells_horizon: int = 0
+    expired: int = 0
+    cells_expired: int = 0
     trouble: str = ""
+
+    @property
+    def horizons(self) -> Horizons:
+        """From where on everything is kept."""
+        return Horizons(self.horizon, self.cells_horizon)
+
+    @property
+    def expired_to(self) -> Horizons:
+        """The horizons up to which what lies behind has been put away."""
+        return Horizons(self.expired, self.cells_expired)
 
     @property
     def caught_up(self) -> bool:
@@ -83,8 +106,43 @@ def new_epoch() -> str:
 
 def current_cells() -> str:
     """What this version makes cells of: cohort attributes, and levels by scope."""
-    scopes = [f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES]
-    return f"{' '.join(sorted(NAMES))}; {' '.join(scopes)}"
+    return f"{' '.join(sorted(NAMES))}; {_scopes()}"
+
+
+def half_rebuilt(ledger: Ledger) -> str:
+    """What the ledger says of cells that are partly made anew: what they are to be of, then a line for each of what
+    they still may be of."""
+    before = [line for line in ledger.cells.split("\n") if line != current_cells()]
+    return "\n".join([current_cells(), *before])
+
+
+def outdated(ledger: Ledger) -> str:
+    """Why no batch may be applied to the cells, "" when one may: in cells of other attributes or scopes than this
+    version's, runs would be subtracted from cohorts that they were never added to."""
+    if ledger.cells == current_cells():
+        return ""
+    if ledger.cells.startswith(current_cells() + "\n"):
+        return "its cells are only partly rebuilt: `runtally rebuild` goes on with that"
+    return (
+        f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of ({current_cells()}): "
+        "`runtally rebuild` makes them anew from the raw runs"
+    )
+
+
+def check_scopes(shard: str, ledger: Ledger) -> None:
+    """Raise `NotReadyError` when scopes may lack cells that this version reads. Cohorts that lack an attribute are no
+    hindrance: what they do not tell is answered from raw runs."""
+    if ledger.cells != current_cells() and {line.partition("; ")[2] for line in ledger.cells.split("\n")} != {
+        _scopes()
+    }:
+        raise NotReadyError(
+            f"shard {shard} has cells of other scopes than this version reads: `runtally rebuild` with workers of this "
+            "version makes them anew"
+        )
+
+
+def _scopes() -> str:
+    return " ".join(f"{kind.letter}{''.join(map(str, kind.levels))}" for kind in SCOPES)
 
 
 def fresh(log: LogEnds) -> Ledger:
@@ -99,7 +157,8 @@ def encode(ledger: Ledger) -> list[bytes | str | int]:
         *("next", ledger.next, "seq", ledger.seq, "epoch", ledger.epoch),
         *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
         *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
-        *("cells", ledger.cells, "trouble", ledger.trouble),
+        *("cells", ledger.cells, "cells_horizon", ledger.cells_horizon),
+        *("expired", ledger.expired, "cells_expired", ledger.cells_expired, "trouble", ledger.trouble),
     ]
 
 
@@ -120,6 +179,9 @@ def decode(reply: list[bytes]) -> Ledger | None:
         partitions=int(fields[b"partitions"]),
         mark=Mark(*map(int, mark.split(b","))) if mark else None,
         cells=fields.get(b"cells", b"").decode(),
+        cells_horizon=int(fields.get(b"cells_horizon", 0)),
+        expired=int(fields.get(b"expired", 0)),
+        cells_expired=int(fields.get(b"cells_expired", 0)),
         trouble=fields.get(b"trouble", b"").decode(),
     )
 
@@ -130,7 +192,7 @@ def check_partitions(shard: str, made_from: int, log: LogEnds) -> None:
         raise LedgerTroubleError(
             shard,
             f"the topic has {log.partitions} partitions, the data in Redis was made from {made_from}: runs would move "
-            "between shards. Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log",
+            "between shards. `runtally rebuild --from-log` builds everything anew",
         )
 
 
@@ -154,17 +216,6 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
             f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or "
             f"truncated. If that is meant, `runtally ledger accept-new-log {shard}` keeps the data and goes on at the "
             "log's beginning",
-        )
-
-
-def check_cells(shard: str, ledger: Ledger) -> None:
-    """Raise when cells are of other attributes or scopes than this version's: it would subtract runs from cohorts that
-    they were never added to."""
-    if ledger.cells != current_cells():
-        raise LedgerTroubleError(
-            shard,
-            f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of "
-            f"({current_cells()}). Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log",
         )
 
 
@@ -192,24 +243,62 @@ async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the `live` key says: which generation of data is served, and of how many shards it is."""
+    """What the `live` key says: which generation of data is served, of how many shards and of which format it is.
+
+    `filling`: a generation that is being filled beside it, "" for none; `fading`: those whose keys are being removed.
+    """
 
     generation: str
     partitions: int
+    format: int
+    filling: str = ""
+    fading: tuple[str, ...] = ()
+
+    def check_format(self, settings: Settings) -> None:
+        """Raise `UnfitServerError` for data of another format."""
+        check_format(self.format, settings.redis_prefix)
+
+
+def read_live_command(settings: Settings) -> Command:
+    """The command whose reply goes to `live_of`."""
+    return ("HGETALL", live_key(settings.redis_prefix))
+
+
+def live_of(flat: list[bytes]) -> Live | None:
+    """What the `live` key says; None before the first start."""
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+    if not fields:
+        return None
+    return Live(
+        fields[b"generation"].decode(),
+        int(fields[b"partitions"]),
+        int(fields[b"format"]),
+        fields.get(b"filling", b"").decode(),
+        tuple(fields.get(b"fading", b"").decode().split()),
+    )
 
 
 async def read_live(link: Link, settings: Settings) -> Live | None:
     """The live generation; None before the first start. Raises `ServerLostError`."""
-    (flat,) = await link.call([("HGETALL", live_key(settings.redis_prefix))])
-    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
-    if not fields:
-        return None
-    return Live(fields[b"generation"].decode(), int(fields[b"partitions"]))
+    (flat,) = await link.call([read_live_command(settings)])
+    return live_of(flat)
 
 
-def write_live(settings: Settings, partitions: int) -> tuple[Any, ...]:
-    """The command that names the live generation."""
-    return (
-        *("HSET", live_key(settings.redis_prefix)),
-        *("generation", GENERATION, "format", FORMAT, "partitions", partitions),
+async def found_live(link: Link, settings: Settings, generation: str, partitions: int) -> Live:
+    """Name a generation live where none is; the one that is, then. Watched keys stay watched."""
+    fields = ("generation", generation, "format", FORMAT, "partitions", partitions)
+    (flat,) = await link.call([("EVAL", _FOUND, 1, live_key(settings.redis_prefix), *fields)])
+    live = live_of(flat)
+    assert live is not None
+    return live
+
+
+def check_format(stored: int, prefix: str) -> None:
+    """Raise `UnfitServerError` for data of another format."""
+    if stored == FORMAT:
+        return
+    way = "use that newer runtally" if stored > FORMAT else "`runtally rebuild --from-log` makes new ones beside them"
+    raise UnfitServerError(
+        f"Redis holds runtally data of format {stored} under the prefix {prefix!r}, this version reads format "
+        f"{FORMAT}: {way}, or take another RUNTALLY_REDIS_PREFIX"
     )

@@ -105,3 +105,14 @@ class Link:
         if failure is not None:
             raise failure
         return replies
+
+
+class ReadLink(Link):
+    """For reads alone, never a WATCH, which would be lost without a word: a connection that the server has closed since
+    its last use, as a restart does, is replaced instead of failing a question."""
+
+    async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        # What can be read before anything was asked is the end.
+        if self._connection is not None and await self._connection.can_read():
+            await self.close()
+        return await super()._call(commands)

@@ -12,8 +12,8 @@ A task run is a fixed-width part, the same for all, so that many decode at once 
                 long    [name, tags, attribute_version, state_version, child, state | nil, never, {field: version}],
                         where `never` is a bit mask of fields that no event has spoken of
 
-All other entities are MessagePack of `Stored`, an empty value is a tombstone. The index gives a task run's
-minute; `TOMBSTONE` marks a deleted one.
+All other entities are MessagePack of `Stored`, an empty value is a tombstone. Where a task run's record is
+tells the `index`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from ..core.versions import NEVER, NEVER_STATE, Stored
 
 _FIXED: Final = struct.Struct("<BH5q16s")
 _EXPECTED: Final = struct.Struct("<q")
-_EXPECTED_AT: Final = 3
+EXPECTED_AT: Final = 3
+"""Where in a record its expected time begins, an i64."""
 WIDTH: Final = _FIXED.size
 _FLOW_RUN_AT: Final = WIDTH - 16
 _COLUMNS: Final = np.dtype(
@@ -59,16 +60,14 @@ _STATE_FIELDS: Final = len(TASK_RUN.state_fields)
 
 DEAD: Final = b""
 """A tombstone: what is stored of a deleted entity."""
-TOMBSTONE: Final = -2
-"""What the index gives for a deleted task run instead of a minute."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
 def minute_of(record: bytes) -> int:
-    """The minute under which a task run's record is stored."""
-    expected: int = _EXPECTED.unpack_from(record, _EXPECTED_AT)[0]
+    """The minute in which a task run is expected; NONE without an expected time."""
+    expected: int = _EXPECTED.unpack_from(record, EXPECTED_AT)[0]
     return NONE if expected == NULL else expected // MINUTE_US
 
 

@@ -26,7 +26,7 @@ from ..core.rows import Ints, concat
 from ..core.scopes import ALL, SCOPES, Scope
 from .blocks import BLOCK_LEVEL, MINUTES
 from .cohort_book import CohortBook
-from .keys import Keys
+from .keys import Keys, raw_bucket
 from .link import Command
 from .records import DEAD, WIDTH, columns_of, decode_flow_runs, has_flow_run, rows_of_columns
 
@@ -53,7 +53,7 @@ end
 if ARGV[1] == 'none' then
   add(root .. 'raw:none')
 elseif ARGV[1] ~= '' then
-  for minute = tonumber(ARGV[1]), tonumber(ARGV[2]) do add(root .. 'raw:' .. minute) end
+  for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) do add(root .. 'raw:' .. bucket) end
 end
 local buckets, pairs = {{}}, {{}}
 local function cells(kind, bucket)
@@ -70,7 +70,7 @@ for at = 3, #ARGV, 3 do
 end
 return {{table.concat(fixed), ids, flow_runs, buckets, pairs}}
 """
-"""KEYS[1]: what the shard's keys begin with. ARGV: the first and last minute of raw runs, `none` for those without
+"""KEYS[1]: what the shard's keys begin with. ARGV: the first and last bucket of raw runs, `none` for those without
 expected time, "" for no runs; then kind and level of scopes, first and last bucket, for each span."""
 
 
@@ -94,13 +94,15 @@ class Piece:
 
     def command(self, keys: Keys) -> Command:
         """The command whose reply goes to `recount`."""
-        minutes = ("", "") if self.first is None else (_name(self.first), _name(self.last))
+        raw = ("", "")
+        if self.first is not None and self.last is not None:
+            raw = _name(raw_bucket(self.first)), _name(raw_bucket(self.last))
         spans = [
             word
             for span in self.spans
             for word in (f"{span.kind.letter}{span.level}", _name(span.first), _name(span.last))
         ]
-        return ("EVAL", _READ, 1, keys.root, *minutes, *spans)
+        return ("EVAL", _READ, 1, keys.root, *raw, *spans)
 
     def touched_by(self, minute: int) -> bool:
         """Whether a change of that minute of this day can change what the piece reads."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..core.cells import CELL, Sums, merged, pack, unpack
+from ..core.cells import CELL, Sums, joined, merged, pack, unpack
 from ..core.rows import Ints
 from ..core.scopes import Scope
 from .bounded import Bounded
@@ -48,26 +48,30 @@ class Rollups:
         self._known.trim()
 
     async def apply(self, levels: Sequence[Sums], fields: Fields) -> list[Command]:
-        """Add the changes to each level's cells; the commands that write them."""
-        touched = [self._touched(level, change, fields) for level, change in enumerate(levels)]
-        await self._read([one for places in touched for one in places if one.place not in self._known])
-        commands: list[Command] = []
-        for level, change in enumerate(levels):
-            commands += self._merge(level, change, touched[level])
-        return commands
+        """Add the changes to each level's cells; the commands that write them.
 
-    def _touched(self, level: int, change: Sums, fields: Fields) -> list[_Touched]:
-        """What a change touches, in the order of its entries, which is that of places."""
-        places, first = np.unique(_places(level, change.bucket, change.scope), return_index=True)
+        All levels are worked on at once: for few events the number of steps is the cost, not the number of cells.
+        """
+        change = joined(levels)
+        level = np.repeat(np.arange(len(levels)), [len(sums) for sums in levels])
+        places, first, of_change = np.unique(
+            _places(level, change.bucket, change.scope), return_index=True, return_inverse=True
+        )
+        touched = self._touched(places, level[first], change.bucket[first], change.scope[first], fields)
+        await self._read([one for one in touched if one.place not in self._known])
+        return self._merge(change, of_change, touched, level[first], change.bucket[first])
+
+    def _touched(self, places: Ints, level: Ints, bucket: Ints, scope: Ints, fields: Fields) -> list[_Touched]:
+        """The scopes of buckets that columns of equal length name."""
         keys = self._fence.keys
-        named: dict[tuple[Scope, int], bytes] = {}
+        named: dict[tuple[Scope, int, int], bytes] = {}
         found: list[_Touched] = []
-        buckets, scopes = change.bucket[first].tolist(), change.scope[first].tolist()
-        for place, bucket, scope in zip(places.tolist(), buckets, scopes, strict=True):
-            kind, field = fields[scope]
-            key = named.get((kind, bucket))
+        columns = (places.tolist(), level.tolist(), bucket.tolist(), scope.tolist())
+        for place, number, begin, code in zip(*columns, strict=True):
+            kind, field = fields[code]
+            key = named.get((kind, number, begin))
             if key is None:
-                key = named[kind, bucket] = keys.cells(kind, level, bucket)
+                key = named[kind, number, begin] = keys.cells(kind, number, begin)
             found.append(_Touched(place, key, field))
         return found
 
@@ -82,21 +86,25 @@ class Rollups:
             for one, cells in zip(found, values, strict=True):
                 self._known.put(one.place, cells or b"")
 
-    def _merge(self, level: int, change: Sums, touched: list[_Touched]) -> list[Command]:
-        places = np.array([one.place for one in touched], np.int64)
+    def _merge(
+        self, change: Sums, of_change: Ints, touched: list[_Touched], level: Ints, bucket: Ints
+    ) -> list[Command]:
+        """`of_change` says which of the touched places each entry of a change belongs to; `level` and `bucket` are the
+        places'."""
         known = [self._known.get(one.place) or b"" for one in touched]
-        counts = [len(cells) // CELL.itemsize for cells in known]
-        of_cell = np.repeat(places, counts)
-        scope = of_cell & (1 << _SCOPE_BITS) - 1
-        bucket = (of_cell >> _SCOPE_BITS + _LEVEL_BITS) - 1
-        result = merged(unpack(np.frombuffer(b"".join(known), CELL), bucket, scope, level), change)
-        packed = pack(result, level).tobytes()
-        found = _places(level, result.bucket, result.scope)
-        first = (np.searchsorted(found, places) * CELL.itemsize).tolist()
-        last = (np.searchsorted(found, places, side="right") * CELL.itemsize).tolist()
+        of_cell = np.repeat(np.arange(len(touched)), [len(cells) // CELL.itemsize for cells in known])
+        nothing = np.zeros(len(of_cell), np.int64)
+        old = unpack(np.frombuffer(b"".join(known), CELL), bucket[of_cell], nothing, level[of_cell])
+        # A place stands for its level, bucket and scope while cells are brought together.
+        old.bucket, change.bucket, change.scope = of_cell, of_change, np.zeros(len(change), np.int64)
+        result = merged(old, change)
+        of_result = result.bucket
+        result.bucket = bucket[of_result]
+        packed = pack(result, level[of_result]).tobytes()
+        bounds = (np.searchsorted(of_result, np.arange(len(touched) + 1)) * CELL.itemsize).tolist()
         written: defaultdict[bytes, list[bytes]] = defaultdict(list)
         emptied: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for one, begin, end in zip(touched, first, last, strict=True):
+        for one, begin, end in zip(touched, bounds[:-1], bounds[1:], strict=True):
             cells = packed[begin:end]
             self._known.put(one.place, cells)
             if cells:
@@ -109,7 +117,7 @@ class Rollups:
         ]
 
 
-def _places(level: int, bucket: Ints, scope: Ints) -> Ints:
-    """One number for a level, bucket and scope, in the order of buckets and then scopes."""
+def _places(level: Ints, bucket: Ints, scope: Ints) -> Ints:
+    """One number for each level, bucket and scope."""
     places: Ints = (((bucket + 1) << _LEVEL_BITS | level) << _SCOPE_BITS) | scope
     return places

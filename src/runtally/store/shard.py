@@ -25,11 +25,25 @@ class Shard(Protocol):
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
 
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+
+    @property
+    def outdated(self) -> str:
+        """Why a rebuild has to be done before a batch can be applied, "" when none has."""
+
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger; the offset to seek to."""
 
     async def apply(self, batch: Batch) -> Applied:
         """One fenced commit."""
+
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do."""
+
+    async def step(self) -> bool:
+        """Do one step of a rebuild that is asked for; False when there is none."""
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""
@@ -47,6 +61,9 @@ class Shard(Protocol):
         """Forget everything and give the connection back."""
 
 
-def shard(redis: Redis, settings: Settings, name: str) -> Shard:
-    """The shard of that name: a partition number of the runs topic, or `c`."""
-    return CatalogShard(redis, settings) if name == CATALOG else RunsShard(redis, settings, int(name))
+def shard(redis: Redis, settings: Settings, name: str, generation: str, beside: bool = False) -> Shard:
+    """The shard of that name: a partition number of the runs topic, or `c`. Of the live generation, or of one that is
+    filled `beside` it."""
+    if name == CATALOG:
+        return CatalogShard(redis, settings, generation, beside)
+    return RunsShard(redis, settings, int(name), generation, beside)

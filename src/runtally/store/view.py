@@ -7,6 +7,7 @@ So an answer made from a view, without awaiting in between, is made from one sta
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -27,16 +28,18 @@ from .blocks import decode as decode_block
 from .bounded import Bounded
 from .cohort_book import ALL_FIELD
 from .flow_runs import FlowRuns
-from .keys import Keys
+from .keys import Keys, raw_bucket
 from .ledger import Ledger
 from .link import Command
 from .records import (
     DEAD,
+    EXPECTED_AT,
     Packed,
     decode_cohorts,
     decode_entity,
     decode_states,
     flow_run_of,
+    minute_of,
     rows_of,
     state_in_tail,
 )
@@ -94,6 +97,19 @@ class Reply:
     pairs: list[bytes]
 
 
+_READ_MINUTES: Final = f"""
+local wanted, found, pairs = {{}}, {{}}, redis.call('HGETALL', KEYS[1])
+for at = 1, #ARGV do wanted[tonumber(ARGV[at])] = true end
+for at = 1, #pairs, 2 do
+  if wanted[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})] then
+    found[#found + 1] = pairs[at]
+    found[#found + 1] = pairs[at + 1]
+  end
+end
+return found
+"""
+"""Server-side: ids and records of some minutes (ARGV) of a raw bucket (KEYS[1])."""
+
 Copy = Stored | RawMinute | Reply | Cohort
 
 
@@ -105,6 +121,7 @@ class View:
         self._keys = Keys(prefix, generation, shard)
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
         self._places_read: list[Place] = []
+        self._minutes_read: defaultdict[int, list[int]] = defaultdict(list)
         self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
@@ -121,6 +138,12 @@ class View:
         self.blocks = BlockCopies(self._keys, budget_bytes, self._name_others)
         self.flow_runs = FlowRuns(self._keys)
 
+    def follow(self, prefix: str, generation: str) -> None:
+        """Go on as a view of the same shard of another generation, from the next refresh on."""
+        self._keys = Keys(prefix, generation, self.shard)
+        self._ledger = None
+        self._forget()
+
     @property
     def ledger(self) -> Ledger:
         """The ledger of this view's state. Raises `NotReadyError` when the shard has none."""
@@ -132,6 +155,11 @@ class View:
     def fresh(self) -> bool:
         """False when the last refresh found another epoch: another one is needed to read everything anew."""
         return not self._stale
+
+    @property
+    def kept_bytes(self) -> int:
+        """About what copies take, but for blocks."""
+        return self._copies.weight
 
     @property
     def type_codes(self) -> npt.NDArray[np.uint8]:
@@ -200,11 +228,14 @@ class View:
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         self._asked = {}
-        self._places_read = [*dict.fromkeys([*wanted, *self._hot])]
-        for place in self._places_read:
+        self._places_read = []
+        self._minutes_read = defaultdict(list)
+        for place in dict.fromkeys([*wanted, *self._hot]):
             if place.level == RAW:
-                commands.append(("HGETALL", keys.raw(place.bucket)))
-            elif place.level == BLOCK:
+                self._minutes_read[raw_bucket(place.bucket)].append(place.bucket)
+                continue
+            self._places_read.append(place)
+            if place.level == BLOCK:
                 asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
                 commands.append(asked.command)
             elif place.level == FLOW_RUN:
@@ -213,6 +244,9 @@ class View:
                 commands.append(("HGETALL", keys.cells(COHORT, place.level, place.bucket)))
             else:
                 commands.append(("HGET", keys.cells(place.kind, place.level, place.bucket), place.field))
+        for bucket, minutes in self._minutes_read.items():
+            whole: Command = ("HGETALL", keys.raw(bucket))
+            commands.append(whole if bucket == NONE else ("EVAL", _READ_MINUTES, 1, whole[1], *minutes))
         return commands
 
     def take(self, replies: list[Any]) -> None:
@@ -245,10 +279,12 @@ class View:
             else:
                 self.flow_runs.take(rest[0], found.seq)
             rest = rest[1:]
-        for place, reply in zip(self._places_read, rest, strict=True):
-            if place.level == RAW:
-                self._copies.put(place, Reply(reply))
-            elif place.level == BLOCK:
+        places = len(self._places_read)
+        for minutes, pairs in zip(self._minutes_read.values(), rest[places:], strict=True):
+            for minute, those in _by_minute(minutes, pairs).items():
+                self._copies.put(Place(RAW, minute), Reply(those))
+        for place, reply in zip(self._places_read, rest[:places], strict=True):
+            if place.level == BLOCK:
                 self.blocks.put(self._asked[place.bucket], decode_block(reply))
             elif place.level == FLOW_RUN:
                 self._copies.put(place, _cohort(reply))
@@ -283,7 +319,7 @@ class View:
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
             self._discard(Place(RAW, minute))
-            self.blocks.touch((minute,))
+            self.blocks.touch((raw_bucket(minute),))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
@@ -344,6 +380,16 @@ class View:
                 rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
             if len(self._extra) != known:
                 self._renew_type_codes()
+
+
+def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[int, list[bytes]]:
+    """Ids and records by the minute in which the run is expected."""
+    if len(minutes) == 1:
+        return {minutes[0]: pairs}
+    found: dict[int, list[bytes]] = {minute: [] for minute in minutes}
+    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
+        found[minute_of(record)] += (run, record)
+    return found
 
 
 def _stored(place: Place, reply: Any) -> Stored:

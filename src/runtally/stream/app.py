@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import uvloop
 from faust.types import TP
 
+from .. import logs
 from ..errors import RuntallyError, ServerLostError, SystemError_
 from ..events.publish import Publisher
 from ..metrics import Metrics
 from ..settings import Settings
 from ..store.connect import connect
 from ..store.keys import CATALOG
+from ..store.ledger import GENERATION, read_live
+from ..store.link import Link
 from ..store.shard import shard
+from .checking import RunningCheck
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
 from .intake import Intake
@@ -41,7 +45,7 @@ _GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Blocks."""
-    _log_plainly(settings)
+    _log(settings)
     # A batch is thousands of tuples that live until its commit and form no cycle: looked through as often as Python
     # does by default, with all that is remembered, they cost a seventh of the worker's time.
     gc.freeze()
@@ -60,7 +64,7 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = Log(settings)
-        self._metrics = Metrics()
+        self._metrics = Metrics("worker")
         self._lanes: dict[TP, tuple[Lane, asyncio.Task[None]]] = {}
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -68,6 +72,7 @@ class _Worker:
         self._waiting_for = ""
         self._joined = False
         self._app: BatchApp | None = None
+        self._generation = GENERATION
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,10 +88,13 @@ class _Worker:
                 await app.start()
                 pulse = asyncio.create_task(self._pulse_forever())
                 watch = asyncio.create_task(self._watch_kafka())
+                rebuild = asyncio.create_task(self._rebuild_forever())
+                checking = asyncio.create_task(self._checking.run())
                 crashed = asyncio.create_task(app.wait_until_stopped())
                 stopping = asyncio.create_task(self._stop.wait())
-                await asyncio.wait({pulse, watch, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                for duty in (pulse, watch):
+                await asyncio.wait({pulse, watch, rebuild, crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                checking.cancel()
+                for duty in (pulse, watch, rebuild):
                     # A duty ends only by failing: not to be mistaken for an ordinary stop.
                     if not duty.cancel() and self._failure is None:
                         self._failure = duty.exception()
@@ -96,6 +104,7 @@ class _Worker:
                     await app.stop()
                 for task in (crashed, stopping):
                     task.cancel()
+                await asyncio.gather(checking, return_exceptions=True)
                 if self._failure is None and app.crash_reason is not None:
                     self._failure = app.crash_reason
         if self._failure is not None:
@@ -118,10 +127,16 @@ class _Worker:
         self._waiting_for = "Redis"
         self._redis: Redis = await connect(self._settings)
         stack.push_async_callback(self._redis.aclose)
+        self._link = Link(self._redis)
+        stack.push_async_callback(self._link.close)
         self._waiting_for = "Kafka"
         self._partitions = await self._wait_for_topics()
         self._publisher = await self._wait_for_producer(stack)
         self._waiting_for = ""
+        self._checking = RunningCheck(self._redis, self._settings, self._metrics, self._live_shards)
+
+    def _live_shards(self) -> list[str]:
+        return [lane.name for lane, _ in self._lanes.values() if lane.state == "live" and lane.name != CATALOG]
 
     async def _or_stop(self, work: Any) -> bool:
         """Await something that may take for ever, or a signal; False for the signal."""
@@ -213,7 +228,9 @@ class _Worker:
             tp.partition,
             self._partitions if topic == "runs" else 1,
         )
-        lane = Lane(consumer, self._log, shard(self._redis, self._settings, name), intake, self._metrics, tp)
+        lane = Lane(
+            consumer, self._log, shard(self._redis, self._settings, name, self._generation), intake, self._metrics, tp
+        )
         task = asyncio.create_task(lane.run(), name=f"lane {name}")
         task.add_done_callback(self._lane_ended)
         self._lanes[tp] = (lane, task)
@@ -236,6 +253,8 @@ class _Worker:
             await lane.idle()
             task.cancel()
             await lane.close()
+            self._checking.forget(lane.name)
+            self._metrics.forget(lane.name)
 
     async def _stop_lanes(self) -> None:
         for lane, task in self._lanes.values():
@@ -260,6 +279,7 @@ class _Worker:
     async def _pulse_forever(self) -> None:
         assigned: set[TP] | None = None
         while True:
+            await self._follow_generation()
             consumer = self._consumer()
             now: set[TP] = set() if consumer is None else set(consumer.assignment())
             if self._joined and now != assigned and consumer is not None:
@@ -274,6 +294,24 @@ class _Worker:
                     self._show(lane, consumer.highwater(tp))
             await self._hint()
             await asyncio.sleep(_PULSE_S)
+
+    async def _follow_generation(self) -> None:
+        """Give all shards up for those of another generation of the data as soon as that is live."""
+        try:
+            live = await read_live(self._link, self._settings)
+        except ServerLostError:
+            return
+        if live is not None and live.generation != self._generation:
+            if self._lanes:
+                log.info("generation %s of the data is live now; going on with that", live.generation)
+            self._generation = live.generation
+            await self._drop([*self._lanes])
+
+    async def _rebuild_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_PULSE_S)
+            for lane, _ in list(self._lanes.values()):
+                await lane.rebuild()
 
     def _show(self, lane: Lane, end: int | None) -> None:
         for state in get_args(LaneState):
@@ -304,10 +342,8 @@ def _and_catalog(assigned: set[TP], settings: Settings) -> str:
     return " and the catalog" if any(tp.topic == settings.catalog_topic for tp in assigned) else ""
 
 
-def _log_plainly(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+def _log(settings: Settings) -> None:
+    logs.configure(settings)
     # aiokafka says many times a second that a broker is away; we say it once.
     quiet = {"aiokafka": logging.CRITICAL, BatchConsumer.__module__: logging.ERROR}
     for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp", BatchConsumer.__module__):

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..errors import SettingError
-from ..metrics import Metrics
+from ..metrics import CONTENT_TYPE, Metrics
 from ..settings import Settings
 
 
@@ -22,7 +21,7 @@ async def serve(settings: Settings, metrics: Metrics, health: Callable[[], dict[
     """
 
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def show_health(_: web.Request) -> web.Response:
         found = health()

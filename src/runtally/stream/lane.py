@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from faust.types import TP
 
 from ..errors import FencedError, LedgerTroubleError, ServerLostError, TooManyBadError
 from ..metrics import Metrics
-from ..store.shard import Shard
+from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
-from .intake import Intake
+from .intake import Intake, by_day
 from .log import Log
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Lane:
         self._settled: tuple[int, int] | None = None
         self._leaving = False
         self._reason = "assigned"
+        self._outdated = False
         self.state: LaneState = "waiting"
         self.trouble = "not opened yet"
 
@@ -89,7 +91,8 @@ class Lane:
         async with self._turn:
             try:
                 if self.state == "stopped":
-                    if await self._shard.repaired():
+                    # Cells of another version are rebuilt by `rebuild`, which says so.
+                    if not self._outdated and await self._shard.repaired():
                         self._reason = "repaired"
                         await self._open()
                 elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
@@ -103,9 +106,27 @@ class Lane:
             except ServerLostError as error:
                 self._wait_for(error, "lost")
 
+    async def rebuild(self) -> None:
+        """Do what is asked for of a rebuild, a day at a time; batches are applied between them."""
+        more = True
+        while more and not self._leaving:
+            async with self._turn:
+                if self.state != "live" and not self._outdated:
+                    return
+                try:
+                    more = await self._shard.step()
+                    if self._outdated and not self._shard.outdated:
+                        log.info("shard %s: its cells are rebuilt", self.name)
+                        self._outdated, self._reason, self.state = False, "rebuilt", "waiting"
+                except FencedError as error:
+                    self._wait_for(error, "fenced")
+                except ServerLostError as error:
+                    self._wait_for(error, "lost")
+
     async def close(self) -> None:
         """Give the shard up."""
-        self.state, self.trouble = "waiting", "revoked"
+        self.state, self.trouble, self._outdated = "waiting", "revoked", False
+        self._empty_queue()
         await self._shard.close()
 
     def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
@@ -140,15 +161,9 @@ class Lane:
     async def _apply_or_stop(self, fetched: Fetched) -> None:
         try:
             await self._apply(fetched)
-        except TooManyBadError as error:
-            good = [record for record in fetched.records if record.offset < error.offset]
-            if good:
-                await self._apply(replace(fetched, records=good))
+        except (LedgerTroubleError, TooManyBadError) as error:
             await self._shard.stop(error.detail)
-            self._stop(error)
-        except LedgerTroubleError as error:
-            await self._shard.stop(error.detail)
-            self._stop(error)
+            self._stop(error.detail)
 
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
@@ -157,33 +172,74 @@ class Lane:
         if await self._hole(fetched):
             await self._open()
             return
+        now_us = time.time_ns() // 1000
+        begin = fetched.begin
+        for records in by_day(fetched.records, self._shard.watermark_us, now_us):
+            batch = await self._apply_records(begin, records, now_us)
+            if batch is None:
+                return
+            begin = batch.next_offset
+
+    async def _apply_records(self, begin: int, records: Sequence[Any], now_us: int) -> Batch | None:
+        """Apply records of one day; None when the lane is left before that."""
         started = time.monotonic()
-        batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
+        try:
+            batch = await self._intake.batch(begin, records, now_us)
+        except TooManyBadError as error:
+            good = [record for record in records if record.offset < error.offset]
+            if good:
+                await self._apply_records(begin, good, now_us)
+            raise
+        parse_s = time.monotonic() - started
+        while await self._shard.expire(batch.watermark_us):
+            if self._leaving:
+                return None
+        started = time.monotonic()
         applied = await self._shard.apply(batch)
+        commit_s = time.monotonic() - started
         count = self._metrics
-        count["batches_total"].labels(self.name).inc()
-        count["batch_seconds"].labels(self.name).observe(time.monotonic() - started)
+        count["batch_events"].labels(self.name).observe(len(records))
+        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
+        count["commit_seconds"].labels(self.name).observe(commit_s)
         count["events_applied_total"].labels(self.name).inc(applied.changed)
         count["events_stale_total"].labels(self.name).inc(applied.stale)
-        count["delay_seconds"].labels(self.name).set(time.time() - fetched.records[-1].timestamp / 1000)
+        count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
+        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
+        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        return batch
 
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
         # The shard has no ledger meanwhile, so nobody may ask it for one.
-        self.state = "waiting"
+        self.state, self._outdated = "waiting", False
         ends = await self._log.ends(self._tp.topic, self._tp.partition)
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self._stop(error)
+            self._stop(error.detail)
+            return
+        if self._shard.outdated:
+            self._outdated = True
+            self._stop(self._shard.outdated)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
-        self._metrics["reopened_total"].labels(self.name, self._reason).inc()
+        self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
             log.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
+
+    def _stop(self, trouble: str) -> None:
+        """Until somebody decides; the ledger tells the trouble too."""
+        self.state, self.trouble = "stopped", trouble
+        log.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
+        self._empty_queue()
+
+    def _empty_queue(self) -> None:
+        """Whoever waits to put something in goes on: one agent serves all lanes."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     async def _hole(self, fetched: Fetched) -> bool:
         """Whether records are gone between where the fetch was due and where it began. Control records leave such gaps
@@ -200,17 +256,13 @@ class Lane:
         self._settled = now
         return now[1] if settled else None
 
-    def _stop(self, error: LedgerTroubleError | TooManyBadError) -> None:
-        """Until somebody decides, which the ledger shows."""
-        self.state, self.trouble = "stopped", error.detail
-        log.error("%s. This shard stops, the others go on", error)
-        while not self._queue.empty():
-            self._queue.get_nowait()
-
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
-        if self.state == "stopped":
+        if self.state == "stopped" and not self._outdated:
             return
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
+        if reason == "fenced":
+            self._metrics["fenced_total"].labels(self.name).inc()
         self._reason = reason
+        self._outdated = False
         self.state, self.trouble = "waiting", str(error)

@@ -1,0 +1,117 @@
+"""The world that things go wrong in: a broker, a Redis, an API, workers, and a Redis aside that nothing happens to."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from runtally.embedded import ports
+from runtally.embedded.child import Child
+from runtally.embedded.valkey import Valkey
+from runtally.ops import topics
+from runtally.settings import Settings
+
+from ..servers.jars import JarKafka
+
+NAME = "chaos"
+
+
+class TroubleError(Exception):
+    """What should not have been: the cycle's seed, history and logs tell the rest."""
+
+
+class World:
+    """All processes, with their data and logs in `folder`."""
+
+    def __init__(self, folder: Path, partitions: int, workers: int) -> None:
+        self.folder = folder
+        self.kafka = JarKafka(folder / "kafka")
+        self.valkey = Valkey(folder / "valkey")
+        self.aside = Valkey(folder / "aside")
+        given = {
+            **{"kafka": self.kafka.address, "redis_url": self.valkey.url, "partitions": partitions},
+            **{"topic_prefix": NAME, "redis_prefix": NAME, "group_id": NAME},
+            "api_port": ports.any_free(),
+            # Runs of any age take part, and all of them are asked for.
+            **{"raw_retention": "never", "rollup_retention": "never"},
+        }
+        self._environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in given.items()}
+        self.settings = Settings(**given)
+        self.api = Child("api", [sys.executable, "-m", "runtally", "api"], folder / "api.log", self._environment)
+        self.workers: list[Child] = []
+        self._made = 0
+        self._wanted = workers
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"http://{ports.HOST}:{self.settings.api_port}"
+
+    async def start(self) -> None:
+        """Start everything; returns when the API is ready."""
+        await asyncio.gather(*(asyncio.to_thread(server.start) for server in (self.kafka, self.valkey, self.aside)))
+        await topics.create(self.settings)
+        self.api.start()
+        self.put_right()
+        await until(self.ready, 60, "the API is not ready after the start")
+
+    def stop(self) -> None:
+        """End everything; the folder stays."""
+        for child in (self.api, *self.workers):
+            child.stop(0)
+        for server in (self.kafka, self.valkey, self.aside):
+            server.stop(0)
+
+    def add_worker(self) -> Child:
+        """Start one more worker."""
+        self._made += 1
+        name = f"worker-{self._made}"
+        environment = {
+            **self._environment,
+            **{"RUNTALLY_WORKER_NAME": name, "RUNTALLY_METRICS_PORT": str(ports.any_free())},
+        }
+        child = Child(name, [sys.executable, "-m", "runtally", "worker"], self.folder / f"{name}.log", environment)
+        child.start()
+        self.workers.append(child)
+        return child
+
+    async def end_worker(self, worker: Child, grace_s: float) -> None:
+        """End one: with no grace by SIGKILL."""
+        self.workers.remove(worker)
+        await asyncio.to_thread(worker.stop, grace_s)
+
+    def put_right(self) -> None:
+        """Let go on what was stopped, and have as many workers as there should be."""
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+        while len(self.workers) < self._wanted:
+            self.add_worker()
+
+    async def ready(self) -> bool:
+        """Whether the API says that its answers are complete."""
+        try:
+            async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+                return (await client.get("/api/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def check_alive(self) -> None:
+        """Raise when a process ended that nobody ended."""
+        for child in (self.api, *self.workers, self.kafka.child, self.valkey.child, self.aside.child):
+            if child.died():
+                raise TroubleError(child.obituary())
+
+
+async def until(holds: Callable[[], Any], timeout_s: float, what: str) -> None:
+    """Wait until the coroutine that `holds` gives says yes."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not await holds():
+        if asyncio.get_running_loop().time() > deadline:
+            raise TroubleError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(0.05)
