@@ -16,7 +16,7 @@ from ..core.retention import day_of
 from ..errors import BadEventError, TooManyBadError
 from ..events.contract import bad
 from ..events.dead_letter import dead_letter
-from ..events.partition import Partitioner, key_of
+from ..events.partition import FORWARDED, Partitioner, key_of
 from ..events.publish import Publisher, Record
 from ..events.snapshots import parse_all
 from ..events.wire import Ignored
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _CREATE_TIME: Final = 0
 _MAX_AHEAD_US: Final = 3600 * 1_000_000
 _WARN_FORWARDED: Final = 100
-_FORWARDED: Final = "runtally-forwarded"
 _MAX_WORDS: Final = 300
 
 
@@ -111,7 +110,7 @@ class Intake:
                 ignored += 1
             elif partition_of(one) == here:
                 changes.append(one)
-            elif any(name == _FORWARDED for name, _ in record.headers):
+            elif any(name == FORWARDED for name, _ in record.headers):
                 refused.append((position, self._astray(one)))
             else:
                 misplaced.append((record, one))
@@ -175,7 +174,7 @@ class Intake:
                 self._name,
                 key_of(change),
                 record.value,
-                [*record.headers, (_FORWARDED, b"1")],
+                [*record.headers, (FORWARDED, b"1")],
                 self._partition_of(change),
                 record.timestamp,
             )
