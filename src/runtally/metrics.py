@@ -58,6 +58,13 @@ METRICS: Final = (
         "Events that are older than what is known: late arrivals, replays, runs that are deleted. Harmless.",
     ),
     Metric(
+        "events_frozen_total",
+        "counter",
+        ("shard",),
+        "Events of runs that are too old to change, beyond the raw retention, and were dropped. Many of them: a replay "
+        "of old history, or RUNTALLY_RAW_RETENTION is shorter than producers take.",
+    ),
+    Metric(
         "events_duplicate_total",
         "counter",
         ("shard",),

@@ -12,6 +12,7 @@ from runtally.errors import FencedError
 from runtally.metrics import Metrics
 from runtally.store.shard import LogEnds
 from runtally.stream.consumer import Fetched
+from runtally.stream.intake import by_day
 from runtally.stream.lane import Lane
 
 
@@ -42,6 +43,7 @@ class PlayedShard:
 
     name = "0"
     next_offset = 5
+    watermark_us = 0
     outdated = ""
 
     def __init__(self) -> None:
@@ -128,10 +130,21 @@ async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
     await followed.pulse()
     run = consumer.run_of(TP("t", 0))
     for begin, offsets in ((5, [5, 6]), (7, [7, 8]), (9, [10]), (11, [11])):
-        records: list[Any] = [SimpleNamespace(offset=offset) for offset in offsets]
+        records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=1) for offset in offsets]
         await followed.put(Fetched(TP("t", 0), run, begin, records))
     task = asyncio.create_task(followed.run())
     while not intake.asked:
         await asyncio.sleep(0)
     task.cancel()
     assert intake.asked == [[5, 6, 7, 8]]
+
+
+def test_a_day_begins_a_batch_whatever_was_fetched_together() -> None:
+    day_ms, append, create = 86_400_000, 1, 0
+    times = [(5 * day_ms, append), (4 * day_ms, append), (6 * day_ms, create), (5 * day_ms, append)]
+    times += [(900 * day_ms, create), (6 * day_ms + 1, append), (8 * day_ms, append)]
+    records: list[Any] = [
+        SimpleNamespace(offset=offset, timestamp=time, timestamp_type=kind) for offset, (time, kind) in enumerate(times)
+    ]
+    parts = by_day(records, 4 * day_ms * 1000, 8 * day_ms * 1000)
+    assert [[record.offset for record in part] for part in parts] == [[0, 1], [2, 3, 4, 5], [6]]

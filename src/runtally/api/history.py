@@ -133,6 +133,8 @@ class History:
                     stand = self._stand(question.now, line_of_cells(found))
                     spent_s = {"read": read_s, "plan": plan_s}
                     how: Found = "edges" if found.raw_minutes else "cells"
+                    frozen_us = found.horizon if found.frozen_minutes else None
+                    stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
                     return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")

@@ -19,14 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.bins import Bins
-from ..core.cells import CELL, Kinds
+from ..core.cells import CELL, LATEST, Kinds
 from ..core.combine import Entry, Tally
 from ..core.groups import OTHER, State
 from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
 from ..core.plan import days_between
 from ..core.predicate import Node
 from ..core.rows import Ints
-from ..errors import BusyError, TooLargeError
+from ..core.selection import expected_range, selection_of
+from ..core.time import text_of
+from ..errors import BadRequestError, BusyError, TooLargeError
 from ..settings import Settings
 from ..store.blocks import BLOCK_LEVEL, MINUTES, Block
 from ..store.blocks import decode as decode_block
@@ -102,12 +104,12 @@ class Scanning:
 
     async def history(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[list[list[Entry]], Stand]:
         """The entries of every bin. Raises `TooLargeError`, `BusyError`, and what a refresh raises."""
-        snapshots, stand = await self._snapshots(tree, because, _blocks_of(bins), now_us)
+        snapshots, stand = await self._snapshots(tree, because, bins, now_us)
         return await self._in_turn(stand, _history_of, snapshots, split(tree), bins, now_us)
 
     async def count(self, tree: Node, because: Because, now_us: int) -> tuple[int, Stand]:
         """How many runs the tree selects, with and without expected time. Raises as `history` does."""
-        snapshots, stand = await self._snapshots(tree, because, _every_block, now_us)
+        snapshots, stand = await self._snapshots(tree, because, None, now_us)
         return await self._in_turn(stand, _count_of, snapshots, split(tree))
 
     async def size(self, bins: Bins) -> Size:
@@ -118,14 +120,17 @@ class Scanning:
 
     async def gathered(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[Size, Stand]:
         """How large a scan of the bins is, reading all that it needs. Raises as `history` does."""
-        snapshots, stand = await self._snapshots(tree, because, _blocks_of(bins), now_us)
+        snapshots, stand = await self._snapshots(tree, because, bins, now_us)
         return await asyncio.to_thread(_size_of, snapshots), stand
 
     async def _snapshots(
-        self, tree: Node, because: Because, blocks: Blocks, now_us: int
+        self, tree: Node, because: Because, bins: Bins | None, now_us: int
     ) -> tuple[list[_Snapshot], Stand]:
-        """Everything that a scan of those blocks needs, of one state of every shard."""
+        """Everything that a scan of the bins needs (None: of all runs), of one state of every shard."""
         began = time.perf_counter()
+        blocks = _every_block if bins is None else _blocks_of(bins)
+        begin, end = (0, LATEST) if bins is None else (bins.start, bins.end)
+        within = expected_range(selection_of(tree), begin, end)
         parts = split(tree)
         patches: Wanted = {}
         busy: set[int] = set()
@@ -133,6 +138,7 @@ class Scanning:
             for number in range(_MAX_ROUNDS):
                 async with self._shards.turn:
                     await self._shards.refresh(patches)
+                    self._check_horizon(because, within)
                     if number == 0:
                         await self._check_size(because, blocks)
                     reads = self._reads(parts, blocks)
@@ -231,6 +237,17 @@ class Scanning:
                 flow_runs.start(found, seq)
 
         return read
+
+    def _check_horizon(self, because: Because, within: tuple[int, int]) -> None:
+        """Refuse a scan of runs that have no records any more; the caller has the turn."""
+        horizon = max(view.ledger.horizon for view in self._shards.views)
+        begin, end = within[0], min(within[1], horizon)
+        if begin < end and any(day in days_between(begin, end) for view in self._shards.views for day in view.days):
+            raise BadRequestError(
+                f"The filters on {', '.join(because)} need raw runs, and of those expected before {text_of(horizon)} "
+                "only sums are kept (RUNTALLY_RAW_RETENTION). Ask for a later range, also by "
+                "task_runs.expected_start_time.after_, or leave those filters out."
+            )
 
     async def _check_size(self, because: Because, blocks: Blocks) -> None:
         """Refuse a scan over the budget before anything is read for it; the caller has the turn."""

@@ -34,6 +34,11 @@ class CatalogShard:
         return self._fence.ledger.next
 
     @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+        return self._fence.ledger.watermark
+
+    @property
     def outdated(self) -> str:
         """Never: there are no cells."""
         return ""
@@ -57,6 +62,10 @@ class CatalogShard:
         """See `Fence.pulse`."""
         async with self._turn:
             return await self._fence.pulse(position)
+
+    async def expire(self, watermark_us: int) -> bool:
+        """The catalog is kept for ever: there is nothing to do."""
+        return False
 
     def forget(self) -> None:
         """Drop what is remembered."""
@@ -95,7 +104,7 @@ class CatalogShard:
                 after = encode_entity(merged)
             known[change.id] = written[change.entity, change.id] = after
         await self._fence.commit(batch, self._commands(written))
-        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate)
+        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate, 0)
 
     def _commands(self, written: dict[tuple[str, bytes], bytes]) -> list[Command]:
         ledger = self._fence.ledger

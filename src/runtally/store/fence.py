@@ -39,12 +39,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch did: changes that moved something, those that were older than what is known, and those that said
-    the newest once more."""
+    """What a batch did: changes that moved something, those that were older than what is known, those that said the
+    newest once more, and those of runs that are too old to change."""
 
     changed: int
     stale: int
     duplicate: int
+    frozen: int
 
 
 class Fence:

@@ -15,6 +15,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from ..core.cohorts import NAMES
+from ..core.retention import Horizons
 from ..core.scopes import SCOPES
 from ..errors import FencedError, LedgerTroubleError, NotReadyError, UnfitServerError
 from ..settings import Settings
@@ -62,7 +63,8 @@ class Ledger:
     `watermark` µs, the newest record timestamp applied · `horizon` µs, the oldest instant whose raw runs are
     complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
     be passed before an answer is complete (the log's end at the last assignment) · `cells`, what the cells are of
-    (see `current_cells`).
+    (see `current_cells`) · `cells_horizon` µs, the oldest instant whose cells and index are complete · `expired` and
+    `cells_expired`, the horizons up to which what lies behind has been put away.
     """
 
     next: int
@@ -75,6 +77,19 @@ class Ledger:
     partitions: int
     mark: Mark | None
     cells: str
+    cells_horizon: int = 0
+    expired: int = 0
+    cells_expired: int = 0
+
+    @property
+    def horizons(self) -> Horizons:
+        """From where on everything is kept."""
+        return Horizons(self.horizon, self.cells_horizon)
+
+    @property
+    def expired_to(self) -> Horizons:
+        """The horizons up to which what lies behind has been put away."""
+        return Horizons(self.expired, self.cells_expired)
 
     @property
     def caught_up(self) -> bool:
@@ -140,7 +155,8 @@ def encode(ledger: Ledger) -> list[bytes | str | int]:
         *("next", ledger.next, "seq", ledger.seq, "epoch", ledger.epoch),
         *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
         *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
-        *("cells", ledger.cells),
+        *("cells", ledger.cells, "cells_horizon", ledger.cells_horizon),
+        *("expired", ledger.expired, "cells_expired", ledger.cells_expired),
     ]
 
 
@@ -161,6 +177,9 @@ def decode(reply: list[bytes]) -> Ledger | None:
         partitions=int(fields[b"partitions"]),
         mark=Mark(*map(int, mark.split(b","))) if mark else None,
         cells=fields.get(b"cells", b"").decode(),
+        cells_horizon=int(fields.get(b"cells_horizon", 0)),
+        expired=int(fields.get(b"expired", 0)),
+        cells_expired=int(fields.get(b"cells_expired", 0)),
     )
 
 

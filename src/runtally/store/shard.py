@@ -26,6 +26,10 @@ class Shard(Protocol):
         """Where the next batch has to begin."""
 
     @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+
+    @property
     def outdated(self) -> str:
         """Why a rebuild has to be done before a batch can be applied, "" when none has."""
 
@@ -34,6 +38,9 @@ class Shard(Protocol):
 
     async def apply(self, batch: Batch) -> Applied:
         """One fenced commit."""
+
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do."""
 
     async def step(self) -> bool:
         """Do one step of a rebuild that is asked for; False when there is none."""

@@ -7,10 +7,11 @@ or somewhere else in Kafka, never nowhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from ..core.changes import Change
+from ..core.retention import day_of
 from ..errors import BadEventError
 from ..events.dead_letter import dead_letter
 from ..events.partition import Partitioner, key_of
@@ -27,6 +28,27 @@ log = logging.getLogger(__name__)
 _CREATE_TIME: Final = 0
 _MAX_AHEAD_US: Final = 3600 * 1_000_000
 _WARN_FORWARDED: Final = 100
+
+
+def by_day(records: Sequence[Any], watermark_us: int, now_us: int) -> Iterator[Sequence[Any]]:
+    """Records in parts of one day of the watermark each: what is too old is then a matter of the log, and not of how
+    its records happened to be fetched."""
+    day = day_of(watermark_us)
+    begin = 0
+    for at, record in enumerate(records):
+        record_us = record.timestamp * 1000
+        if day_of(record_us) > day and not _is_ahead(record, now_us):
+            day = day_of(record_us)
+            if at > begin:
+                yield records[begin:at]
+                begin = at
+    yield records[begin:]
+
+
+def _is_ahead(record: Any, now_us: int) -> bool:
+    """Whether a producer's clock, not the broker's, put a record where nothing can be yet."""
+    ahead: bool = record.timestamp * 1000 > now_us + _MAX_AHEAD_US and record.timestamp_type == _CREATE_TIME
+    return ahead
 
 
 class TooManyBadError(Exception):
@@ -74,7 +96,7 @@ class Intake:
         partition_of, here = self._partition_of, self._partition
         for record, one in zip(records, found, strict=True):
             record_us = record.timestamp * 1000
-            if record_us > now_us + _MAX_AHEAD_US and record.timestamp_type == _CREATE_TIME:
+            if _is_ahead(record, now_us):
                 bad.append(
                     (record, BadEventError("impossible time", "the record's own timestamp is over an hour ahead"))
                 )

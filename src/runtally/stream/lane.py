@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from faust.types import TP
 
 from ..errors import FencedError, LedgerTroubleError, ServerLostError
 from ..metrics import Metrics
-from ..store.shard import Shard
+from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
-from .intake import Intake
+from .intake import Intake, by_day
 from .log import Log
 
 log = logging.getLogger(__name__)
@@ -158,19 +159,35 @@ class Lane:
         if await self._hole(fetched):
             await self._open()
             return
+        now_us = time.time_ns() // 1000
+        begin = fetched.begin
+        for records in by_day(fetched.records, self._shard.watermark_us, now_us):
+            batch = await self._apply_records(begin, records, now_us)
+            if batch is None:
+                return
+            begin = batch.next_offset
+
+    async def _apply_records(self, begin: int, records: Sequence[Any], now_us: int) -> Batch | None:
+        """Apply records of one day; None when the lane is left before that."""
         started = time.monotonic()
-        batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
-        parsed = time.monotonic()
+        batch = await self._intake.batch(begin, records, now_us)
+        parse_s = time.monotonic() - started
+        while await self._shard.expire(batch.watermark_us):
+            if self._leaving:
+                return None
+        started = time.monotonic()
         applied = await self._shard.apply(batch)
-        ended = time.monotonic()
+        commit_s = time.monotonic() - started
         count = self._metrics
-        count["batch_events"].labels(self.name).observe(len(fetched.records))
-        count["batch_seconds"].labels(self.name).observe(ended - started)
-        count["commit_seconds"].labels(self.name).observe(ended - parsed)
+        count["batch_events"].labels(self.name).observe(len(records))
+        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
+        count["commit_seconds"].labels(self.name).observe(commit_s)
         count["events_applied_total"].labels(self.name).inc(applied.changed)
         count["events_stale_total"].labels(self.name).inc(applied.stale)
         count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
-        count["delay_seconds"].labels(self.name).set(time.time() - fetched.records[-1].timestamp / 1000)
+        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
+        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        return batch
 
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
