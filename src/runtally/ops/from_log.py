@@ -30,6 +30,7 @@ from ..store.keys import CATALOG, FORMAT
 from ..store.ledger import Live, check_format, read_live
 from ..store.link import Link
 from ..store.shard import Shard, shard
+from ..stream.intake import by_day
 from ..stream.log import Log
 from ..stream.replay import Replay
 
@@ -251,8 +252,9 @@ class _Filling:
             if len(wanted) < len(records):
                 self._consumer.seek(place, wanted[-1].offset + 1 if wanted else records[0].offset)
             if wanted:
-                batch = await self._intakes[place].batch(one.next_offset, wanted, time.time_ns() // 1000)
-                await one.apply(batch)
+                now_us = time.time_ns() // 1000
+                for part in by_day(wanted, one.watermark_us, now_us):
+                    await one.apply(await self._intakes[place].batch(one.next_offset, part, now_us))
                 count += len(wanted)
                 self._progress(f"shard {one.name}", one.next_offset, target)
         self.records += count
