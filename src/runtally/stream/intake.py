@@ -14,7 +14,7 @@ from ..core.changes import Change
 from ..core.retention import day_of
 from ..errors import BadEventError
 from ..events.dead_letter import dead_letter
-from ..events.partition import Partitioner, key_of
+from ..events.partition import FORWARDED, Partitioner, key_of
 from ..events.publish import Publisher, Record
 from ..events.snapshots import parse_all
 from ..events.wire import Ignored
@@ -146,7 +146,7 @@ class Intake:
                 self._name,
                 key_of(change),
                 record.value,
-                [*record.headers, ("runtally-forwarded", b"1")],
+                [*record.headers, (FORWARDED, b"1")],
                 self._partition_of(change),
                 record.timestamp,
             )
