@@ -245,13 +245,15 @@ async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
 class Live:
     """What the `live` key says: which generation of data is served, of how many shards and of which format it is.
 
-    `filling`: a generation that is being filled beside it, "" for none; `fading`: those whose keys are being removed.
+    `filling`: a generation that is being filled beside it, "" for none, of `filling_format`; `fading`: those whose keys
+    are being removed.
     """
 
     generation: str
     partitions: int
     format: int
     filling: str = ""
+    filling_format: int = 0
     fading: tuple[str, ...] = ()
 
     def check_format(self, settings: Settings) -> None:
@@ -269,11 +271,13 @@ def live_of(flat: list[bytes]) -> Live | None:
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     if not fields:
         return None
+    filling, filling_format = fields.get(b"filling", b" 0").decode().split(" ")
     return Live(
         fields[b"generation"].decode(),
         int(fields[b"partitions"]),
         int(fields[b"format"]),
-        fields.get(b"filling", b"").decode(),
+        filling,
+        int(filling_format),
         tuple(fields.get(b"fading", b"").decode().split()),
     )
 
