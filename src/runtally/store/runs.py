@@ -78,6 +78,17 @@ class RunsShard:
         async with self._turn:
             return await self._fence.pulse(position)
 
+    async def stop(self, trouble: str) -> None:
+        """See `Fence.stop`."""
+        async with self._turn:
+            self.forget()
+            await self._fence.stop(trouble)
+
+    async def repaired(self) -> bool:
+        """See `Fence.repaired`."""
+        async with self._turn:
+            return await self._fence.repaired()
+
     def forget(self) -> None:
         """Drop every cache: after a revocation, a seek, or any doubt."""
         self._families.clear()
