@@ -40,8 +40,7 @@ class Cells:
 
     def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
         """Answer from what was read, or say what has to be."""
-        for view in views:
-            self._sums.drop(view.dropped())
+        self._follow(views)
         held = Held(views, self._numbering, self._sums, self._minutes)
         for _ in range(_MAX_AGAIN):
             self._numbering.meet(views)
@@ -52,8 +51,7 @@ class Cells:
 
     def runs_by_type(self, views: Sequence[View], missing: Missing) -> dict[str, int]:
         """How many runs there are of each state type, `OTHER` among them; what has to be read goes to `missing`."""
-        for view in views:
-            self._sums.drop(view.dropped())
+        self._follow(views)
         self._numbering.meet(views)
         days = np.array(sorted(set().union(*(view.days for view in views))), np.int64)
         places = np.append(place_of(COARSEST.number, days), place_of(0, np.array([NONE])))
@@ -77,6 +75,10 @@ class Cells:
     def cohorts(self) -> int:
         """How many cohorts were met."""
         return len(self._numbering.cohorts)
+
+    def _follow(self, views: Sequence[View]) -> None:
+        for view in views:
+            self._sums.drop(view.dropped())
 
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""
