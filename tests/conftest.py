@@ -21,6 +21,7 @@ from runtally.store.keys import named
 
 from .servers import found
 from .servers.forks import ForkedChild
+from .servers.shared import shared
 
 _kafka = functools.cache(found.kafka)
 _redis = functools.cache(found.redis)
@@ -38,6 +39,16 @@ LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
 """Whether properties run with all of their cases; otherwise with a twentieth."""
 
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+"""The name of this process where the tests are shared out among several."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All tests are run by several processes, since they mostly wait; named ones, and those with one Redis, by one."""
+    alone = config.args != config.getini("testpaths") or "RUNTALLY_TEST_REDIS" in os.environ
+    return 0 if alone else (os.cpu_count() or 1) + 1
+
+
 def examples(count: int) -> Callable[[Any], Any]:
     """So many cases of a property in a long run, a twentieth of them in an ordinary one; marks it as a property."""
     chosen = hypothesis.settings(
@@ -53,16 +64,18 @@ def pytest_report_header() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real Apache Kafka; its tests are marked `kafka`."""
+def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a real Apache Kafka, shared by all processes of tests; its tests are marked `kafka`."""
     choice = _kafka()
     if choice.make is None:
         if os.environ.get("CI"):
             pytest.fail(f"no real Kafka on CI: {choice.words}")
         pytest.skip(f"needs a real Kafka; {choice.words}")
-    server = choice.make(tmp_path_factory.mktemp("kafka"))
-    yield server.start()
-    server.stop()
+    folder = tmp_path_factory.getbasetemp()
+    server = shared((folder.parent if WORKER else folder) / "kafka", choice.make)
+    # To the end and not for a fixture's time: the first of several processes waits there for the others.
+    request.config.add_cleanup(functools.partial(server.__exit__, None, None, None))
+    return server.__enter__()
 
 
 @pytest.fixture(scope="session")

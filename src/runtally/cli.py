@@ -6,13 +6,14 @@ Whatever takes long to import is imported by the command that needs it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, cli_events, cli_history, cli_repair, cli_up
+from . import __version__, cli_doctor, cli_events, cli_history, cli_repair, cli_up, logs
 from .embedded.upfile import load_settings
 from .errors import RuntallyError, SystemError_, UserError
 
@@ -37,12 +38,16 @@ app.add_typer(topics_app, name="topics")
 app.command("up")(cli_up.up)
 app.command("history")(cli_history.history)
 app.command("publish")(cli_events.publish)
+app.command("doctor")(cli_doctor.doctor)
 app.command("verify")(cli_repair.verify)
 app.command("rebuild")(cli_repair.rebuild)
 app.command("id")(cli_events.show_id)
 app.add_typer(cli_events.schema_app, name="schema")
 
 Kafka = Annotated[str | None, typer.Option(help="Kafka's bootstrap servers; overrides RUNTALLY_KAFKA.")]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Log one JSON object a line; RUNTALLY_LOG_JSON=true does it too.")
+]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides RUNTALLY_REDIS_URL.")]
 
 
@@ -56,6 +61,7 @@ def worker(
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of `/metrics` and `/health`; overrides RUNTALLY_METRICS_PORT.")
     ] = None,
+    log_json: LogJson = False,
 ) -> None:
     """Run one worker: it takes events from Kafka and keeps the rollups in Redis up to date.
 
@@ -65,7 +71,10 @@ def worker(
         runtally worker --name worker-2 --metrics-port 4261
     """
     settings = load_settings(
-        {"kafka": kafka, "redis_url": redis_url, "worker_name": name, "metrics_port": metrics_port}
+        {
+            **{"kafka": kafka, "redis_url": redis_url, "worker_name": name, "metrics_port": metrics_port},
+            "log_json": log_json or None,
+        }
     )
     from .stream.app import run_worker
 
@@ -78,6 +87,7 @@ def api(
     kafka: Kafka = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; overrides RUNTALLY_API_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; overrides RUNTALLY_API_PORT.")] = None,
+    log_json: LogJson = False,
 ) -> None:
     """Run the HTTP API: it answers `POST /api/task_runs/history` from the rollups in Redis.
 
@@ -86,7 +96,10 @@ def api(
 
         runtally api --port 8080
     """
-    settings = load_settings({"kafka": kafka, "redis_url": redis_url, "api_host": host, "api_port": port})
+    settings = load_settings(
+        {"kafka": kafka, "redis_url": redis_url, "api_host": host, "api_port": port, "log_json": log_json or None}
+    )
+    logs.configure(settings)
     # Read by polars when it is imported, which the next lines do.
     os.environ["POLARS_MAX_THREADS"] = str(settings.scan_threads)
     import uvicorn
@@ -97,7 +110,7 @@ def api(
         create_app(settings),
         host=settings.api_host,
         port=settings.api_port,
-        log_level=settings.log_level,
+        log_config=None,
         access_log=settings.log_level == "debug",
         loop="uvloop",
         timeout_graceful_shutdown=2,
@@ -152,14 +165,20 @@ def _complain(line: str) -> None:
     typer.echo(line, err=True)
 
 
+def _fail(error: RuntallyError, code: int) -> NoReturn:
+    if logs.in_json():
+        logging.getLogger(__name__).error("%s", error)
+    else:
+        _complain(f"runtally: {error}")
+    sys.exit(code)
+
+
 def main() -> NoReturn:
     """The entry point. Exit codes: 0 done, 1 something around us fails, 2 the person can mend it, 130 Ctrl-C."""
     try:
         app(standalone_mode=True)
     except UserError as error:
-        _complain(f"runtally: {error}")
-        sys.exit(2)
+        _fail(error, 2)
     except (SystemError_, RuntallyError) as error:
-        _complain(f"runtally: {error}")
-        sys.exit(1)
+        _fail(error, 1)
     sys.exit(0)

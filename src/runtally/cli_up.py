@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import __version__
+from . import __version__, logs
 from . import settings as runtally_settings
 
 if TYPE_CHECKING:
     from .embedded.demo import Progress
     from .embedded.stack import Stack
+
+log = logging.getLogger(__name__)
 
 
 def up(
@@ -31,6 +34,9 @@ def up(
         str | None, typer.Option(help="Use this Kafka (host:port) instead of the embedded broker.")
     ] = None,
     redis_url: Annotated[str | None, typer.Option(help="Use this Redis instead of the embedded Valkey.")] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Say everything in JSON objects, one a line; worker and API log so too.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: Valkey, a broker, a worker and the API. Nothing needs to be installed.
 
@@ -45,8 +51,12 @@ def up(
     """
     from .embedded.up import Options, run
 
-    settings = runtally_settings.load({} if data_dir is None else {"data_dir": data_dir})
+    given = {"data_dir": data_dir, "log_json": log_json or None}
+    settings = runtally_settings.load({name: value for name, value in given.items() if value is not None})
     screen = _Screen(demo)
+    if settings.log_json:
+        logs.configure(settings)
+        screen = _Log(demo)
     for option, name in (("--kafka", "RUNTALLY_KAFKA"), ("--redis-url", "RUNTALLY_REDIS_URL")):
         # A demo that pours into whatever the shell happens to point to would be a bad surprise.
         if name in os.environ:
@@ -91,3 +101,18 @@ class _Screen:
         with Bar(*columns) as bar:
             task = bar.add_task(f"demo: publishing the past {span}", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Log(_Screen):
+    """Logs the same, for --log-json: no hints and no bar."""
+
+    def say(self, line: str) -> None:
+        log.info("%s", line.strip())
+
+    def ready(self, stack: Stack) -> None:
+        self.say("ready")
+
+    @contextmanager
+    def past(self, gap_us: int) -> Iterator[Progress]:
+        self.say(f"demo: publishing the past {gap_us / 3_600_000_000:.1f} h")
+        yield lambda _done, _total: None

@@ -12,6 +12,7 @@ from runtally.embedded import datadir, upfile
 from runtally.embedded.datadir import Demo
 from runtally.embedded.upfile import UpFile, load_settings
 from runtally.errors import AlreadyRunningError, SettingError, UserError
+from runtally.store.keys import FORMAT
 
 
 def _up_file(**pids: int) -> UpFile:
@@ -32,9 +33,11 @@ def test_a_second_owner_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass
 
 
-def test_data_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    (tmp_path / "format").write_text("9\n")
-    with pytest.raises(UserError, match=r"format 9, this version reads format 2.*--data-dir"), datadir.own(tmp_path):
+@pytest.mark.parametrize(("number", "way"), [(FORMAT + 1, "that newer runtally"), (FORMAT - 1, "fills itself")])
+def test_data_of_another_format_is_refused_by_its_number(tmp_path: Path, number: int, way: str) -> None:
+    (tmp_path / "format").write_text(f"{number}\n")
+    told = rf"format {number}, this version reads format {FORMAT}: .*{way}.*"
+    with pytest.raises(UserError, match=told), datadir.own(tmp_path):
         pass
 
 
@@ -57,7 +60,7 @@ def test_a_data_dir_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_children_of_a_killed_up_are_waited_for(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.7)"]) as orphan:
         upfile.write(tmp_path, _up_file(orphan=orphan.pid, up=2**22))
-        (tmp_path / "format").write_text("2\n")
+        (tmp_path / "format").write_text(f"{FORMAT}\n")
         begun = time.monotonic()
         with datadir.own(tmp_path):
             assert orphan.poll() is not None

@@ -79,6 +79,7 @@ class Estate:
         self._partition_of = Partitioner(partitions)
         self._offsets = dict.fromkeys([*map(str, range(partitions)), CATALOG], 0)
         self.told: dict[str, list[dict[str, Any]]] = {name: [] for name in self._offsets}
+        self.watermark_us = 0
         self._cells = Cells(1 << 24)
         self.views = [View(settings.redis_prefix, GENERATION, str(p), 1 << 26) for p in range(partitions)]
 
@@ -122,7 +123,7 @@ class Estate:
     def batch(self, name: str, changes: list[Change]) -> Batch:
         first = self._offsets[name]
         after = self._offsets[name] = first + len(changes)
-        return Batch(first, after, changes, Mark(after - 1, 0, 0), 0)
+        return Batch(first, after, changes, Mark(after - 1, 0, 0), self.watermark_us)
 
     async def refresh(self, wanted: dict[int, list[Place]] | None = None) -> None:
         wanted = wanted or {}

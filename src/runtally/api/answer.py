@@ -16,7 +16,7 @@ import numpy as np
 from ..core.bins import Bins
 from ..core.cells import Kinds, Sums, selected
 from ..core.combine import Entry, Tally
-from ..core.levels import LEVELS, NONE, level_of, minute_of_place, place_of
+from ..core.levels import LEVELS, MINUTE_US, NONE, level_of, minute_of_place, place_of
 from ..core.plan import cover, finer, undecided
 from ..core.rows import Ints, Rows, concat
 from ..core.selection import (
@@ -62,8 +62,9 @@ class Part:
 class Attempt:
     """What came of it: `missing`, per view (by position), what to read; when that is empty `entries` per bin, or the
     `count`. `cover`: the places it began with; `parts`: by (scope kind, level) how much of what was used;
-    `raw_minutes`: minutes of which raw runs were, each once a shard. `again`: runs were met whose state or cohort is
-    in no dictionary (past the cap), so it has to begin anew."""
+    `raw_minutes`: minutes of which raw runs were, each once a shard. `frozen_minutes`: minutes that would have needed
+    them and lie before `horizon`, where there are none; each counts as a whole. `again`: runs were met whose state or
+    cohort is in no dictionary (past the cap), so it has to begin anew."""
 
     resolved: Resolved
     entries: list[list[Entry]] = field(default_factory=list)
@@ -73,6 +74,8 @@ class Attempt:
     parts: dict[tuple[str, str], Part] = field(default_factory=dict)
     raw_minutes: list[int] = field(default_factory=list)
     raw_rows: int = 0
+    horizon: int = 0
+    frozen_minutes: list[int] = field(default_factory=list)
     again: bool = False
 
 
@@ -97,7 +100,8 @@ class _Attempt:
         self._resolved = resolved
         self._held = held
         self._states = held.numbering.states
-        self._result = Attempt(resolved)
+        # The latest of all shards: a minute is answered in one way.
+        self._result = Attempt(resolved, horizon=max((view.ledger.horizon for view in held.views), default=0))
         bins = question.bins or Bins(0, 1, 0)
         # States 0 and 1 of any numbering are none and other.
         self._shown = np.arange(-2, len(self._states) - 2).clip(-1)
@@ -181,6 +185,13 @@ class _Attempt:
         if not len(found.sums):
             return
         use, some = self._decide(found.sums)
+        minute = minute_of_place(found.sums.bucket)
+        frozen = some & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
+        if frozen.any():
+            # Nobody knows any more which runs: all of them, in the bin that holds the minute's start.
+            self._result.frozen_minutes += np.unique(minute[frozen]).tolist()
+            found.sums.expected_lo[frozen] = minute[frozen] * MINUTE_US
+            use, some = use | frozen, some & ~frozen
         owner = found.sums.bucket * len(views) + found.view
         split = np.unique(owner[some])
         self._use(found.sums, use & ~np.isin(owner, split))

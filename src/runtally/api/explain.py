@@ -19,6 +19,7 @@ from ..core.request import Filters, Value
 from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT
 from ..core.selection import MAX_SETS, Selection
+from ..core.time import text_of
 from .answer import Attempt, Question
 from .service import Explanation, Reason, Share, Stand, Way, Work
 
@@ -86,6 +87,8 @@ def line_of_cells(found: Attempt) -> str:
         words.append("scopes=" + ",".join(f"{kind}:{level}" for kind, level in found.parts))
     if found.raw_minutes:
         words.append(f"raw={len(found.raw_minutes)}m/{found.raw_rows}r")
+    if found.frozen_minutes:
+        words.append(f"frozen={len(found.frozen_minutes)}m")
     return " ".join(words)
 
 
@@ -200,6 +203,14 @@ def _edges(question: Question, filters: Filters, found: Attempt) -> list[Reason]
         left &= ~mask
         if count:
             reasons.append(Reason(about, count, f"{count:,} {'minute' if count == 1 else 'minutes'} {words}.", instead))
+    if found.frozen_minutes:
+        count = len(found.frozen_minutes)
+        why = (
+            f"{count:,} {'minute' if count == 1 else 'minutes'} before {text_of(found.horizon)} would have needed raw "
+            "runs, which are gone: each counts as a whole, in the bin that holds its start."
+        )
+        instead = "Bins and ranges that begin at whole minutes avoid it."
+        reasons.append(Reason("frozen runs", None, why, instead))
     return reasons
 
 

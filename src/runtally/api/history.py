@@ -52,6 +52,9 @@ class History:
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
             ledgers = self._shards.ledgers()
+        stopped = [f"shard {name} has stopped: {ledger.trouble}" for name, ledger in ledgers.items() if ledger.trouble]
+        if stopped:
+            raise NotReadyError("; ".join(stopped))
         behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
@@ -135,6 +138,8 @@ class History:
                     stand = self._stand(question.now, line_of_cells(found))
                     spent_s = {"read": read_s, "plan": plan_s}
                     how: Found = "edges" if found.raw_minutes else "cells"
+                    frozen_us = found.horizon if found.frozen_minutes else None
+                    stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
                     return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
                 missing = found.missing
         raise BusyError("the runs of this range change faster than they can be read")

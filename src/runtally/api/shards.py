@@ -12,12 +12,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NotReadyError, RuntallyError
+from ..errors import NotReadyError, RuntallyError, UnfitServerError
 from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG
-from ..store.ledger import Ledger, Live, check_scopes, read_live
+from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
 from ..store.link import Command, Link, ReadLink
 from ..store.view import Place, View
 
@@ -88,7 +88,7 @@ class Shards:
         self._seen = 0
         link = await self._linked()
         while True:
-            commands: list[Command] = [self.catalog.read()]
+            commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
             spans: list[tuple[View, int, int]] = []
             for position, view in enumerate(self.views):
                 reads = view.reads(wanted.get(position, ()))
@@ -96,7 +96,11 @@ class Shards:
                 commands += reads
             replies = await link.transaction(commands)
             assert replies is not None
-            self.catalog.take(replies[0])
+            live = live_of(replies[0])
+            if live is not None and self._follows(live):
+                wanted = {}
+                continue
+            self.catalog.take(replies[1])
             for view, begin, end in spans:
                 view.take(replies[begin:end])
             for name, ledger in self.ledgers().items():
@@ -136,19 +140,40 @@ class Shards:
         if self._link is None:
             raise NotReadyError(self._trouble)
         if self._live is None:
-            self._live = await read_live(self._link, self._settings)
-            if self._live is None:
+            live = await read_live(self._link, self._settings)
+            if live is None:
                 raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
-            prefix, generation = self._settings.redis_prefix, self._live.generation
-            budget = (self._settings.api_cache - self._settings.api_cache // SUMS_PART) // self._live.partitions
-            self.views = [View(prefix, generation, str(p), budget) for p in range(self._live.partitions)]
-            self._catalog = CatalogCopy(prefix, generation)
+            self._follows(live)
         return self._link
+
+    def _follows(self, live: Live) -> bool:
+        """Whether another generation is live now than the one that was followed; it is, from now on.
+
+        Raises `NotReadyError` for one of another format.
+        """
+        try:
+            live.check_format(self._settings)
+        except UnfitServerError as error:
+            raise NotReadyError(str(error)) from None
+        before, self._live = self._live, live
+        if before is not None and (before.generation, before.partitions) == (live.generation, live.partitions):
+            return False
+        prefix, generation = self._settings.redis_prefix, live.generation
+        if self._catalog is None:
+            self._catalog = CatalogCopy(prefix, generation)
+        self._catalog.follow(prefix, generation)
+        budget = (self._settings.api_cache - self._settings.api_cache // SUMS_PART) // live.partitions
+        for view in self.views:
+            view.follow(prefix, generation)
+        further = range(len(self.views), live.partitions)
+        self.views += [View(prefix, generation, str(shard), budget) for shard in further]
+        del self.views[live.partitions :]
+        return True
 
     async def _connect(self) -> None:
         self._trouble = "waiting for Redis"
         try:
-            self._redis = await connect(self._settings)
+            self._redis = await connect(self._settings, any_format=True)
             self._link = ReadLink(self._redis)
         except RuntallyError as error:
             log.error("%s", error)

@@ -87,6 +87,8 @@ def _default(field: FieldInfo) -> str:
 def _written(value: Any, parser: Any) -> str:
     if parser is parse_duration_us and value >= NEVER_US:
         return "never"
+    if isinstance(value, bool):
+        return str(value).lower()
     for width, unit in _UNITS.get(parser, ()):
         if value % width == 0:
             return f"{value // width}{unit}"

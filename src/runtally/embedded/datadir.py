@@ -22,9 +22,9 @@ from typing import Final
 import psutil
 
 from ..errors import AlreadyRunningError, UserError
+from ..store.keys import FORMAT
 from . import upfile
 
-FORMAT: Final = 3
 _LOG_BYTES: Final = 4 << 20
 _ORPHANS_END_S: Final = 3.0
 
@@ -87,7 +87,7 @@ def own(path: Path) -> Iterator[DataDir]:
     path = path.expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _check_format(path)
+        check_format(path)
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UserError(f"the data dir {path} cannot be used: {error}; choose another with --data-dir") from None
@@ -103,15 +103,22 @@ def own(path: Path) -> Iterator[DataDir]:
         os.close(descriptor)
 
 
-def _check_format(path: Path) -> None:
+def check_format(path: Path) -> None:
+    """Raise `UserError` for a folder that is there and not ours, or of another format."""
+    if not path.exists():
+        return
     file = path / "format"
     if file.exists():
         found = file.read_text().strip()
         if found != str(FORMAT):
-            raise UserError(
-                f"{path} holds runtally data of format {found}, this version reads format {FORMAT}: use the matching "
-                "runtally, or choose another --data-dir"
+            older = found.isdecimal() and int(found) < FORMAT
+            way = (
+                "begin with another --data-dir, which fills itself from the log that --kafka names (the embedded log "
+                "is not kept)"
+                if older
+                else "use that newer runtally, or another --data-dir"
             )
+            raise UserError(f"{path} holds runtally data of format {found}, this version reads format {FORMAT}: {way}")
     elif any(entry.name not in ("lock", "lost+found") for entry in path.iterdir()):
         raise UserError(f"{path} holds something else than runtally's data: choose an empty folder with --data-dir")
 

@@ -56,6 +56,7 @@ class Stack:
             "metrics_host": ports.HOST,
             "metrics_port": chosen["the worker's metrics"],
             "data_dir": data.path,
+            "log_json": settings.log_json,
         }
         self.settings = runtally_settings.load(overrides)
         environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in overrides.items()}
@@ -98,7 +99,8 @@ class Stack:
         """
         from ..ops import topics
         from ..store.connect import connect
-        from ..store.ledger import accept_new_log, positions
+        from ..store.ledger import positions
+        from ..store.repair import accept_new_log
 
         if self.valkey:
             await asyncio.to_thread(self.valkey.start)

@@ -12,7 +12,7 @@ from typing import Final
 
 from ..errors import SystemError_, UserError
 from ..settings import Settings
-from ..store.connect import check_format, client
+from ..store.connect import client
 from ..store.ledger import read_live
 from ..store.link import Link
 from ..store.rebuild import Request, Standing
@@ -57,12 +57,12 @@ async def rebuild(
         live = await read_live(link, settings)
         if live is None:
             raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
-        await check_format(redis, settings)
+        live.check_format(settings)
         known = [str(shard) for shard in range(live.partitions)]
         for shard in shards:
             if shard not in known:
                 raise UserError(f"there is no shard {shard!r}: they are called {known[0]} to {known[-1]}")
-        requests = [Request(link, settings, shard) for shard in dict.fromkeys(shards or known)]
+        requests = [Request(link, settings, shard, live.generation) for shard in dict.fromkeys(shards or known)]
         for request in requests:
             await request.ask()
         standings = await _watch(requests, progress, patience_s)

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..settings import Settings
 from ..store.audit import Audit, Wrong
 from ..store.catalog_copy import CatalogCopy
-from ..store.connect import check_format, client
+from ..store.connect import client
 from ..store.ledger import GENERATION, read_live
 from ..store.link import Link
 
@@ -91,7 +91,7 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
         live = await read_live(link, settings)
         if live is None:
             raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
-        await check_format(redis, settings)
+        live.check_format(settings)
         audits = [Audit(redis, settings, str(shard)) for shard in range(live.partitions)]
         for audit in audits:
             stack.push_async_callback(audit.close)
@@ -140,7 +140,8 @@ async def names_of(redis: Redis, settings: Settings) -> CatalogCopy:
     """The catalog, for `in_words`. Raises `ServerLostError`."""
     link = Link(redis)
     try:
-        names = CatalogCopy(settings.redis_prefix, GENERATION)
+        live = await read_live(link, settings)
+        names = CatalogCopy(settings.redis_prefix, GENERATION if live is None else live.generation)
         names.take((await link.call([names.read()]))[0])
     finally:
         await link.close()

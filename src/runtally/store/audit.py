@@ -58,6 +58,7 @@ class Audit:
 
     def __init__(self, redis: Redis, settings: Settings, shard: str) -> None:
         self.shard = shard
+        self._settings = settings
         self._keys = Keys(settings.redis_prefix, ledgers.GENERATION, shard)
         self._link = Link(redis)
         self._max_cohorts = settings.max_cohorts
@@ -66,7 +67,11 @@ class Audit:
         self._book: CohortBook | None = None
 
     async def days(self) -> list[int]:
-        """The days whose raw runs are complete, NONE among them. Raises `NotReadyError` without a ledger."""
+        """The days of the live generation whose raw runs are complete, NONE among them. To be asked first. Raises
+        `NotReadyError` without a ledger."""
+        live = await ledgers.read_live(self._link, self._settings)
+        if live is not None:
+            self._keys = Keys(self._settings.redis_prefix, live.generation, self.shard)
         flat, days = await self._link.call([("HGETALL", self._keys.ledger), ("SMEMBERS", self._keys.days)])
         horizon = self._ledger(flat).horizon
         return [NONE, *sorted(day for day in map(int, days) if day * DAY_US >= horizon)]

@@ -12,7 +12,7 @@ from ..core.versions import merge, repeats
 from ..settings import Settings
 from .fence import Applied, Batch, Fence
 from .keys import CATALOG
-from .ledger import LogEnds
+from .ledger import GENERATION, LogEnds
 from .link import Command
 from .records import DEAD, decode_entity, encode_entity
 
@@ -22,9 +22,9 @@ _KINDS: Final[dict[str, Entity]] = {"flow": FLOW, "deployment": DEPLOYMENT}
 class CatalogShard:
     """The one partition of the catalog topic, as this worker holds it."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, generation: str = GENERATION, beside: bool = False) -> None:
         self.name = CATALOG
-        self._fence = Fence(redis, settings, CATALOG)
+        self._fence = Fence(redis, settings, CATALOG, generation, beside)
         self._turn = asyncio.Lock()
         self._records: dict[str, dict[bytes, bytes]] = {}
 
@@ -32,6 +32,11 @@ class CatalogShard:
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
+
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+        return self._fence.ledger.watermark
 
     @property
     def outdated(self) -> str:
@@ -57,6 +62,21 @@ class CatalogShard:
         """See `Fence.pulse`."""
         async with self._turn:
             return await self._fence.pulse(position)
+
+    async def stop(self, trouble: str) -> None:
+        """See `Fence.stop`."""
+        async with self._turn:
+            self.forget()
+            await self._fence.stop(trouble)
+
+    async def repaired(self) -> bool:
+        """See `Fence.repaired`."""
+        async with self._turn:
+            return await self._fence.repaired()
+
+    async def expire(self, watermark_us: int) -> bool:
+        """The catalog is kept for ever: there is nothing to do."""
+        return False
 
     def forget(self) -> None:
         """Drop what is remembered."""
@@ -95,7 +115,7 @@ class CatalogShard:
                 after = encode_entity(merged)
             known[change.id] = written[change.entity, change.id] = after
         await self._fence.commit(batch, self._commands(written))
-        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate)
+        return Applied(len(batch.changes) - stale - duplicate, stale, duplicate, 0)
 
     def _commands(self, written: dict[tuple[str, bytes], bytes]) -> list[Command]:
         ledger = self._fence.ledger

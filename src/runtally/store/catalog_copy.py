@@ -29,6 +29,11 @@ class CatalogCopy:
         self.flows: dict[bytes, Stored | None] = {}
         self.deployments: dict[bytes, Stored | None] = {}
 
+    def follow(self, prefix: str, generation: str) -> None:
+        """Go on as a copy of another generation's catalog, from the next refresh on."""
+        self._keys = Keys(prefix, generation, CATALOG)
+        self._ledger = None
+
     @property
     def ledger(self) -> Ledger:
         """The catalog's ledger. Raises `NotReadyError` when there is none."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -23,19 +21,18 @@ from redis.exceptions import (
 
 from ..errors import SettingError, UnfitServerError
 from ..settings import Settings
-from .keys import FORMAT, live_key
+from . import ledger as ledgers
+from .fitness import RULES, config_of
+from .keys import live_key
 
 log = logging.getLogger(__name__)
 
-_LISTPACK_ENTRIES = 512
-_LISTPACK_VALUE = 1024
 
-
-async def connect(settings: Settings) -> Redis:
+async def connect(settings: Settings, any_format: bool = False) -> Redis:
     """Wait until Redis answers (said once), check that it keeps what it is given, and return a client.
 
-    Raises `SettingError` for an address or password that is wrong, `UnfitServerError` for a server that evicts or
-    holds another format.
+    Raises `SettingError` for an address or password that is wrong, `UnfitServerError` for a server that evicts or,
+    unless `any_format` will do, holds another format.
     """
     redis = client(settings)
     waiting = False
@@ -57,7 +54,9 @@ async def connect(settings: Settings) -> Redis:
     if waiting:
         log.info("Redis is back")
     try:
-        await check(redis, settings)
+        await check(redis)
+        if not any_format:
+            await check_format(redis, settings)
     except BaseException:
         await redis.aclose()
         raise
@@ -78,53 +77,21 @@ def shown(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest
 
 
-async def check(redis: Redis, settings: Settings) -> None:
-    """Refuse eviction and foreign formats; warn about what costs memory or durability."""
-    config = await _config(redis)
-    policy = config.get("maxmemory-policy", "noeviction")
-    if policy != "noeviction":
-        raise UnfitServerError(
-            f"Redis has maxmemory-policy {policy}, which would silently drop rollups: set maxmemory-policy noeviction"
-        )
-    if config and config.get("appendonly") != "yes" and not config.get("save"):
-        log.warning(
-            "Redis keeps nothing on disk (appendonly no, save empty): after a restart of Redis the workers rebuild "
-            "everything from the log; set appendonly yes"
-        )
-    for name, least in (
-        ("hash-max-listpack-entries", _LISTPACK_ENTRIES),
-        ("hash-max-listpack-value", _LISTPACK_VALUE),
-    ):
-        value = config.get(name)
-        if value is not None and int(value) < least:
-            log.warning(
-                "Redis has %s %s: runs will take about twice the memory; set it to %s or more",
-                name,
-                value,
-                least,
-            )
-    await check_format(redis, settings)
+async def check(redis: Redis) -> None:
+    """Refuse eviction; warn about what costs memory or durability."""
+    config, hidden = await config_of(redis)
+    if hidden:
+        log.warning("Redis does not show its configuration (%s): make sure that maxmemory-policy is noeviction", hidden)
+    for rule in RULES.values():
+        problem = rule(config)
+        if problem is not None and problem.fatal:
+            raise UnfitServerError(problem.text)
+        if problem is not None:
+            log.warning("%s", problem.text)
 
 
 async def check_format(redis: Redis, settings: Settings) -> None:
     """Refuse data of another format by its number."""
     stored = await redis.hget(live_key(settings.redis_prefix), "format")
-    if stored is not None and int(stored) != FORMAT:
-        raise UnfitServerError(
-            f"Redis holds runtally data of format {int(stored)} under the prefix {settings.redis_prefix!r}, this "
-            f"version reads format {FORMAT}: use the matching runtally, or another RUNTALLY_REDIS_PREFIX"
-        )
-
-
-async def _config(redis: Redis) -> Mapping[str, str]:
-    wanted = ("maxmemory-policy", "appendonly", "save", "hash-max-listpack-*")
-    try:
-        raw: dict[Any, Any] = await redis.config_get(*wanted)
-    except ResponseError as error:
-        log.warning("Redis does not show its configuration (%s): make sure that maxmemory-policy is noeviction", error)
-        return {}
-    return {_text(name): _text(value) for name, value in raw.items()}
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    if stored is not None:
+        ledgers.check_format(int(stored), settings.redis_prefix)

@@ -13,12 +13,15 @@ from typing import Any, Final
 from ..errors import LedgerTroubleError
 from .bounded import Bounded
 from .fence import Fence
+from .index import FLOW_RUN, gone
 from .keys import raw_bucket
 from .link import Command
-from .records import DEAD, TOMBSTONE, minute_of
+from .records import DEAD, minute_of
 
 SMALL_FAMILY: Final = 256
 """Families up to this size are read whole, so that further members need no look-up."""
+FROZEN: Final = b"f"
+"""Stands for the record of a run whose record is gone, and whose share of the cells stays."""
 _CHUNK: Final = 5_000
 _RECORD_WEIGHT: Final = 320
 """Rough memory of one remembered record, with its dictionary entry."""
@@ -27,8 +30,9 @@ _RECORD_WEIGHT: Final = 320
 class Family:
     """One flow run and those of its task runs that are known.
 
-    `flow_run` is its record, DEAD when deleted, None when no event has come. `members` maps a task run's id to its
-    record or DEAD. `complete`: an id that is not in `members` does not exist. `cohort`: its number, None until asked.
+    `flow_run` is its record, DEAD when deleted, FROZEN, None when no event has come. `members` maps a task run's id to
+    its record, DEAD or FROZEN. `complete`: an id that is not in `members` does not exist. `cohort`: its number, None
+    until asked.
     """
 
     __slots__ = ("cohort", "complete", "flow_run", "members")
@@ -70,8 +74,7 @@ class Families:
             elif family is None:
                 commands.append(("HGET", keys.flow_runs(flow_run), flow_run))
                 commands.append(("HLEN", keys.members(flow_run)))
-                if ids:
-                    commands.append(("HMGET", keys.members(flow_run), *ids))
+                commands.append(("HMGET", keys.members(flow_run), FLOW_RUN, *ids))
             elif not family.complete and (missing := ids - family.members.keys()):
                 commands.append(("HMGET", keys.members(flow_run), *missing))
         return commands
@@ -91,7 +94,9 @@ class Families:
                 family = Family()
                 family.flow_run = next(taken)
                 size = next(taken)
-                buckets = next(taken) if ids else []
+                frozen, *buckets = next(taken)
+                if frozen is not None:
+                    family.flow_run = FROZEN
                 family.complete = size <= SMALL_FAMILY
                 if 0 < size <= SMALL_FAMILY:
                     whole.append(flow_run)
@@ -110,6 +115,10 @@ class Families:
         await self._load_members(incomplete, [])
         for flow_run in incomplete:
             self[flow_run].complete = True
+
+    def discard(self, flow_run: bytes | None) -> None:
+        """Forget a family: something else than a batch changed it."""
+        self._known.discard(flow_run)
 
     def settle(self, touched: Iterable[bytes | None]) -> None:
         """After a batch: weigh what has grown, forget what was not used for long."""
@@ -130,7 +139,7 @@ class Families:
         for flow_run, flat in zip(flow_runs, replies, strict=True):
             family = self[flow_run]
             for run, bucket in zip(flat[::2], flat[1::2], strict=True):
-                if run not in family.members:
+                if run not in family.members and run != FLOW_RUN:
                     _note(family, run, bucket, found)
         by_bucket: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
         for family, run, bucket in found:
@@ -158,7 +167,8 @@ def _note(family: Family, run: bytes, bucket: bytes | None, found: list[tuple[Fa
     if bucket is None:
         return
     at = int(bucket)
-    if at == TOMBSTONE:
-        family.members[run] = DEAD
-    else:
+    without = gone(at)
+    if without is None:
         found.append((family, run, at))
+    else:
+        family.members[run] = DEAD if without.deleted else FROZEN

@@ -96,10 +96,10 @@ class Standing:
 class Request:
     """A rebuild of one shard, as the one who asks for it sees it."""
 
-    def __init__(self, link: Link, settings: Settings, shard: str) -> None:
+    def __init__(self, link: Link, settings: Settings, shard: str, generation: str = GENERATION) -> None:
         self.shard = shard
         self._link = link
-        self._key = Keys(settings.redis_prefix, GENERATION, shard).rebuild
+        self._key = Keys(settings.redis_prefix, generation, shard).rebuild
         self._token = secrets.token_hex(8)
 
     async def ask(self) -> None:

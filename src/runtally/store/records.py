@@ -12,8 +12,8 @@ A task run is a fixed-width part, the same for all, so that many decode at once 
                 long    [name, tags, attribute_version, state_version, child, state | nil, never, {field: version}],
                         where `never` is a bit mask of fields that no event has spoken of
 
-All other entities are MessagePack of `Stored`, an empty value is a tombstone. The index gives the
-bucket of a task run's record; `TOMBSTONE` marks a deleted one.
+All other entities are MessagePack of `Stored`, an empty value is a tombstone. Where a task run's record is
+tells the `index`.
 """
 
 from __future__ import annotations
@@ -60,8 +60,6 @@ _STATE_FIELDS: Final = len(TASK_RUN.state_fields)
 
 DEAD: Final = b""
 """A tombstone: what is stored of a deleted entity."""
-TOMBSTONE: Final = -2
-"""What the index gives for a deleted task run instead of a bucket."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
 
 import numpy as np
 from redis.asyncio import Redis
 
-from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
-from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.fold import fold
-from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
-from ..core.levels import COARSEST, DAY_US, MINUTE_US, NONE
-from ..core.rows import Ints
-from ..core.versions import Stored, merge, repeats
+from ..core.groups import States
+from ..core.levels import DAY_US, NONE
+from ..core.retention import day_of, horizons
 from ..settings import Settings
 from .cohort_book import CohortBook
-from .families import Families, Family, Wanted
+from .edit import Edit, Work
+from .expiry import Expiry
+from .families import Families
 from .fence import Applied, Batch, Fence
-from .keys import raw_bucket
-from .ledger import LogEnds, outdated
+from .ledger import GENERATION, LogEnds, outdated
 from .link import Command
 from .rebuild import Rebuild, read_request, requested
-from .records import (
-    DEAD,
-    TOMBSTONE,
-    decode_cohorts,
-    decode_entity,
-    decode_states,
-    decode_task_run,
-    encode_cohort,
-    encode_entity,
-    encode_state,
-    encode_task_run,
-    minute_of,
-    rows_of,
-)
+from .records import decode_cohorts, decode_states, rows_of
 from .rollups import Rollups
-
-_FLOW_RUN_STATES = len(FLOW_RUN.state_fields)
 
 
 class RunsShard:
     """One partition of the runs topic, as this worker holds it. See `fence` for who may write."""
 
-    def __init__(self, redis: Redis, settings: Settings, partition: int) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, partition: int, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.name = str(partition)
-        self._fence = Fence(redis, settings, self.name)
+        self._fence = Fence(redis, settings, self.name, generation, beside)
         self._turn = asyncio.Lock()
         self._families = Families(self._fence, settings.worker_cache // 2 // settings.partitions)
         self._rollups = Rollups(self._fence, settings.worker_cache // 2 // settings.partitions)
@@ -57,12 +40,19 @@ class RunsShard:
         self._cohorts = CohortBook(self._max_cohorts)
         self._states = States()
         self._days: set[int] = set()
+        self._retention = settings.raw_retention, settings.rollup_retention
+        self._expiry: Expiry | None = None
         self._rebuild: Rebuild | None = None
 
     @property
     def next_offset(self) -> int:
         """Where the next batch has to begin."""
         return self._fence.ledger.next
+
+    @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+        return self._fence.ledger.watermark
 
     @property
     def outdated(self) -> str:
@@ -88,6 +78,17 @@ class RunsShard:
         async with self._turn:
             return await self._fence.pulse(position)
 
+    async def stop(self, trouble: str) -> None:
+        """See `Fence.stop`."""
+        async with self._turn:
+            self.forget()
+            await self._fence.stop(trouble)
+
+    async def repaired(self) -> bool:
+        """See `Fence.repaired`."""
+        async with self._turn:
+            return await self._fence.repaired()
+
     def forget(self) -> None:
         """Drop every cache: after a revocation, a seek, or any doubt."""
         self._families.clear()
@@ -95,6 +96,7 @@ class RunsShard:
         self._states = States()
         self._cohorts = CohortBook(self._max_cohorts)
         self._days = set()
+        self._expiry = None
         self._rebuild = None
 
     async def close(self) -> None:
@@ -111,6 +113,28 @@ class RunsShard:
         async with self._turn:
             return await self._apply(batch)
 
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do. A batch with
+        that watermark does the rest. Errors: as `apply`."""
+        async with self._turn:
+            return await self._expire(watermark_us)
+
+    async def _expire(self, watermark_us: int) -> bool:
+        if self._expiry is None:
+            known = self._fence.ledger
+            due = horizons(max(known.watermark, watermark_us), *self._retention).later(known.horizons)
+            if known.expired_to.reached(due):
+                return False
+            # Which days a rebuild may touch depends on the horizon; it begins anew.
+            self._rebuild = None
+            self._expiry = Expiry(
+                due, self._fence, self._families, self._rollups, self._cohorts, self._states, self._days
+            )
+        more = await self._expiry.step()
+        if not more:
+            self._expiry = None
+        return more
+
     async def step(self) -> bool:
         """Do the next day of a rebuild that is asked for; False when there is none. Errors: as `apply`."""
         async with self._turn:
@@ -119,8 +143,9 @@ class RunsShard:
                 token = requested(request)
                 if token is None:
                     return False
-                horizon = self._fence.ledger.horizon
-                complete = sorted(day for day in self._days if day * DAY_US >= horizon)
+                known = self._fence.ledger
+                # Before the horizon cells hold runs that have no records; what is expired holds none but those that do.
+                complete = sorted(day for day in self._days if not known.cells_expired <= day * DAY_US < known.horizon)
                 self._rebuild = Rebuild(token, [NONE, *complete])
             if await self._rebuild.step(self._fence, self._cohorts, self._states):
                 self._rollups.clear()
@@ -131,10 +156,13 @@ class RunsShard:
     async def _apply(self, batch: Batch) -> Applied:
         assert not self.outdated, self.outdated
         self._fence.check_start(batch)
-        work = _Work(batch.changes)
+        while await self._expire(batch.watermark_us):
+            pass
+        work = Work(batch.changes)
         replies = await self._fence.begin(self._families.first_reads(work.wanted))
         await self._families.load(work.wanted, replies)
-        edit = _Edit(self._fence, self._states, self._max_states, self._cohorts)
+        today = day_of(max(self._fence.ledger.watermark, batch.watermark_us))
+        edit = Edit(self._fence, self._states, self._max_states, self._cohorts, today)
         moved = {
             flow_run: edit.merge_flow_run(self._families[flow_run], flow_run, changes)
             for flow_run, changes in work.flow_runs.items()
@@ -151,9 +179,11 @@ class RunsShard:
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim()
-        return Applied(len(batch.changes) - edit.stale - edit.duplicate, edit.stale, edit.duplicate)
+        return Applied(
+            len(batch.changes) - edit.stale - edit.duplicate - edit.frozen, edit.stale, edit.duplicate, edit.frozen
+        )
 
-    async def _cell_commands(self, edit: _Edit) -> list[Command]:
+    async def _cell_commands(self, edit: Edit) -> list[Command]:
         """The new cells of everything that the rows' changes touch."""
         if not edit.new.records and not edit.old.records:
             return []
@@ -168,215 +198,3 @@ class RunsShard:
             self._states.type_codes,
         )
         return await self._rollups.apply(levels, book.fields)
-
-
-class _Work:
-    """A batch's changes by family: what has to be known, and what to apply, in the order of arrival."""
-
-    def __init__(self, changes: Sequence[Change]) -> None:
-        self.wanted: Wanted = {}
-        self.flow_runs: dict[bytes, list[Change]] = {}
-        self.task_runs: dict[bytes | None, dict[bytes, list[Change]]] = {}
-        for change in changes:
-            if change.entity == "task_run":
-                flow_run = change.flow_run_id
-                runs = self.task_runs.get(flow_run)
-                if runs is None:
-                    runs = self.task_runs[flow_run] = {}
-                same = runs.get(change.id)
-                if same is None:
-                    runs[change.id] = [change]
-                else:
-                    same.append(change)
-            else:
-                self.flow_runs.setdefault(change.id, []).append(change)
-        for flow_run, runs in self.task_runs.items():
-            self.wanted[flow_run] = set(runs)
-        for flow_run in self.flow_runs:
-            self.wanted.setdefault(flow_run, set())
-
-
-class _Side:
-    """Records on one side of a change, and the number of each one's cohort."""
-
-    __slots__ = ("_cohorts", "records")
-
-    def __init__(self) -> None:
-        self.records: list[bytes] = []
-        self._cohorts: list[int] = []
-
-    def add(self, record: bytes, cohort: int) -> None:
-        self.records.append(record)
-        self._cohorts.append(cohort)
-
-    def cohorts(self) -> Ints:
-        return np.array(self._cohorts, np.int64)
-
-
-class _Edit:
-    """What one batch changes: records and index entries to write, rows before and after."""
-
-    def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook) -> None:
-        self.new = _Side()
-        self.old = _Side()
-        self.stale = self.duplicate = 0
-        self._shard_keys = fence.keys
-        self._floor = fence.ledger.floor
-        self._states = states
-        self._max_states = max_states
-        self._fresh_states: list[State] = []
-        self._cohorts = cohorts
-        self._raw: defaultdict[int, list[bytes]] = defaultdict(list)
-        self._raw_gone: defaultdict[int, list[bytes]] = defaultdict(list)
-        self._index: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
-        self._index_gone: list[bytes] = []
-        self._flow_runs: dict[bytes, bytes] = {}
-        self._cohort_before: dict[bytes | None, int] = {}
-        self._moved: set[bytes] = set()
-
-    def merge_flow_run(self, family: Family, flow_run: bytes, changes: list[Change]) -> bool:
-        """Apply a flow run's events; whether that changes the rows of all its task runs."""
-        before = family.flow_run
-        if before == DEAD:
-            self.stale += len(changes)
-            return False
-        self._cohort_before[flow_run] = cohort_before = self._cohort(family, flow_run)
-        if any(change.action == "delete" for change in changes):
-            family.flow_run = self._flow_runs[flow_run] = DEAD
-            return True
-        old = decode_entity(before, _FLOW_RUN_STATES) if before else None
-        stored = old
-        for change in changes:
-            after = merge(FLOW_RUN, stored, change)
-            if after is stored:
-                self._note_nothing_new(FLOW_RUN, after, change)
-            stored = after
-        if stored is None or stored is old:
-            return False
-        family.flow_run = self._flow_runs[flow_run] = encode_entity(stored)
-        family.cohort = self._cohorts.number(cohort_of(stored.values))
-        return family.cohort != cohort_before
-
-    def merge_task_runs(self, family: Family, flow_run: bytes | None, runs: dict[bytes, list[Change]]) -> None:
-        """Apply the events of one family's task runs."""
-        if family.flow_run == DEAD:
-            self.stale += sum(map(len, runs.values()))
-            return
-        members = family.members
-        cohort = self._cohort(family, flow_run)
-        cohort_before = self._cohort_before.get(flow_run, cohort)
-        index = None if flow_run is None else self._index[self._shard_keys.members(flow_run)]
-        names = self._states.names
-        for run, changes in runs.items():
-            record = members.get(run)
-            if record == DEAD:
-                self.stale += len(changes)
-                continue
-            old = None if record is None else decode_task_run(record, names)
-            stored = old
-            for change in changes:
-                if change.action == "delete":
-                    stored = None
-                    break
-                after = merge(TASK_RUN, stored, change)
-                if after is stored:
-                    self._note_nothing_new(TASK_RUN, after, change)
-                stored = after
-            if stored is old and stored is not None:
-                continue
-            entries = index if index is not None else self._index[self._shard_keys.single(run)]
-            if record is not None:
-                self.old.add(record, cohort_before)
-                self._moved.add(run)
-            if stored is None:
-                members[run] = DEAD
-                entries += (run, TOMBSTONE)
-                if record is not None:
-                    self._raw_gone[raw_bucket(minute_of(record))].append(run)
-                continue
-            written = encode_task_run(stored, self._state_number(stored), flow_run)
-            members[run] = written
-            self.new.add(written, cohort)
-            self._moved.add(run)
-            bucket = raw_bucket(minute_of(written))
-            self._raw[bucket] += (run, written)
-            was = None if record is None else raw_bucket(minute_of(record))
-            if was != bucket:
-                entries += (run, bucket)
-                if was is not None:
-                    self._raw_gone[was].append(run)
-
-    def move_rows(self, family: Family, flow_run: bytes) -> None:
-        """Attribute all of a family's rows anew, or take them away with their flow run."""
-        cohort_before = self._cohort_before[flow_run]
-        dead = family.flow_run == DEAD
-        cohort = self._cohort(family, flow_run)
-        for run, record in family.members.items():
-            if record == DEAD or run in self._moved:
-                continue
-            self.old.add(record, cohort_before)
-            if dead:
-                self._raw_gone[raw_bucket(minute_of(record))].append(run)
-            else:
-                self.new.add(record, cohort)
-        if dead:
-            family.members.clear()
-            self._index_gone.append(self._shard_keys.members(flow_run))
-
-    def commands(self, seq: int, days: set[int]) -> list[Command]:
-        """Everything but the cells, as commands; adds the new rows' days to `days`."""
-        keys = self._shard_keys
-        minutes = {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
-        commands: list[Command] = [
-            *[("HDEL", keys.raw(bucket), *runs) for bucket, runs in self._raw_gone.items()],
-            *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
-            *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
-            *[("DEL", key) for key in self._index_gone],
-            *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
-        ]
-        if self._cohorts.fresh:
-            commands.append(("RPUSH", keys.cohorts, *map(encode_cohort, self._cohorts.fresh)))
-        if self._fresh_states:
-            commands.append(("RPUSH", keys.states, *map(encode_state, self._fresh_states)))
-        fresh_days = {minute * MINUTE_US // COARSEST.width_us for minute in minutes if minute != NONE} - days
-        if fresh_days:
-            days |= fresh_days
-            commands.append(("SADD", keys.days, *fresh_days))
-        if minutes:
-            commands.append(("ZADD", keys.touched, *[part for minute in minutes for part in (seq, minute)]))
-        if self._flow_runs:
-            commands.append(("ZADD", keys.touched_ids, *[part for run in self._flow_runs for part in (seq, run)]))
-        commands += [("ZREMRANGEBYSCORE", key, "-inf", self._floor) for key in (keys.touched, keys.touched_ids)]
-        return commands
-
-    def _note_nothing_new(self, entity: Entity, stored: Stored, change: Change) -> None:
-        if repeats(entity, stored, change):
-            self.duplicate += 1
-        else:
-            self.stale += 1
-
-    def _state_number(self, stored: Stored) -> int:
-        state = stored.values[0]
-        if state is None:
-            return NO_STATE
-        pair = (state[0], state[1])
-        number = self._states.number(pair)
-        if number is None:
-            if len(self._states) - FIRST_STATE >= self._max_states:
-                return OTHER
-            number = len(self._states)
-            self._states.extend([pair])
-            self._fresh_states.append(pair)
-        return number
-
-    def _cohort(self, family: Family, flow_run: bytes | None) -> int:
-        """The number of a family's cohort, as its flow run is now; not for a deleted one that was read."""
-        if family.cohort is None:
-            if flow_run is None:
-                cohort = NO_FLOW_RUN
-            elif family.flow_run is None:
-                cohort = cohort_of(None)
-            else:
-                cohort = cohort_of(decode_entity(family.flow_run, _FLOW_RUN_STATES).values)
-            family.cohort = self._cohorts.number(cohort)
-        return family.cohort

@@ -26,6 +26,10 @@ class Shard(Protocol):
         """Where the next batch has to begin."""
 
     @property
+    def watermark_us(self) -> int:
+        """The newest record timestamp applied."""
+
+    @property
     def outdated(self) -> str:
         """Why a rebuild has to be done before a batch can be applied, "" when none has."""
 
@@ -35,11 +39,20 @@ class Shard(Protocol):
     async def apply(self, batch: Batch) -> Applied:
         """One fenced commit."""
 
+    async def expire(self, watermark_us: int) -> bool:
+        """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do."""
+
     async def step(self) -> bool:
         """Do one step of a rebuild that is asked for; False when there is none."""
 
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""
+
+    async def stop(self, trouble: str) -> None:
+        """Write down why this shard does not go on."""
+
+    async def repaired(self) -> bool:
+        """Whether somebody has written to the ledger since it stopped."""
 
     def forget(self) -> None:
         """Drop every cache."""
@@ -48,6 +61,9 @@ class Shard(Protocol):
         """Forget everything and give the connection back."""
 
 
-def shard(redis: Redis, settings: Settings, name: str) -> Shard:
-    """The shard of that name: a partition number of the runs topic, or `c`."""
-    return CatalogShard(redis, settings) if name == CATALOG else RunsShard(redis, settings, int(name))
+def shard(redis: Redis, settings: Settings, name: str, generation: str, beside: bool = False) -> Shard:
+    """The shard of that name: a partition number of the runs topic, or `c`. Of the live generation, or of one that is
+    filled `beside` it."""
+    if name == CATALOG:
+        return CatalogShard(redis, settings, generation, beside)
+    return RunsShard(redis, settings, int(name), generation, beside)

@@ -169,6 +169,12 @@ class View:
         self.blocks = BlockCopies(self._keys, budget_bytes, self._name_others)
         self.flow_runs = FlowRuns(self._keys)
 
+    def follow(self, prefix: str, generation: str) -> None:
+        """Go on as a view of the same shard of another generation, from the next refresh on."""
+        self._keys = Keys(prefix, generation, self.shard)
+        self._ledger = None
+        self._forget()
+
     @property
     def ledger(self) -> Ledger:
         """The ledger of this view's state. Raises `NotReadyError` when the shard has none."""

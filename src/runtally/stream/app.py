@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import uvloop
 from faust.types import TP
 
+from .. import logs
 from ..errors import RuntallyError, ServerLostError, SystemError_
 from ..events.publish import Publisher
 from ..metrics import Metrics
 from ..settings import Settings
 from ..store.connect import connect
 from ..store.keys import CATALOG
+from ..store.ledger import GENERATION, read_live
+from ..store.link import Link
 from ..store.shard import shard
 from .checking import RunningCheck
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
-from .intake import Intake, TooManyBadError
+from .intake import Intake
 from .lane import Lane, LaneState
 from .log import Log
 
@@ -42,14 +45,14 @@ _GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 def run_worker(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit code. Blocks."""
-    _log_plainly(settings)
+    _log(settings)
     # A batch is thousands of tuples that live until its commit and form no cycle: looked through as often as Python
     # does by default, with all that is remembered, they cost a seventh of the worker's time.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         uvloop.run(_Worker(settings).run())
-    except (RuntallyError, TooManyBadError) as error:
+    except RuntallyError as error:
         log.error("%s", error)
         return 1
     return 0
@@ -69,6 +72,7 @@ class _Worker:
         self._waiting_for = ""
         self._joined = False
         self._app: BatchApp | None = None
+        self._generation = GENERATION
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -123,6 +127,8 @@ class _Worker:
         self._waiting_for = "Redis"
         self._redis: Redis = await connect(self._settings)
         stack.push_async_callback(self._redis.aclose)
+        self._link = Link(self._redis)
+        stack.push_async_callback(self._link.close)
         self._waiting_for = "Kafka"
         self._partitions = await self._wait_for_topics()
         self._publisher = await self._wait_for_producer(stack)
@@ -222,7 +228,9 @@ class _Worker:
             tp.partition,
             self._partitions if topic == "runs" else 1,
         )
-        lane = Lane(consumer, self._log, shard(self._redis, self._settings, name), intake, self._metrics, tp)
+        lane = Lane(
+            consumer, self._log, shard(self._redis, self._settings, name, self._generation), intake, self._metrics, tp
+        )
         task = asyncio.create_task(lane.run(), name=f"lane {name}")
         task.add_done_callback(self._lane_ended)
         self._lanes[tp] = (lane, task)
@@ -271,6 +279,7 @@ class _Worker:
     async def _pulse_forever(self) -> None:
         assigned: set[TP] | None = None
         while True:
+            await self._follow_generation()
             consumer = self._consumer()
             now: set[TP] = set() if consumer is None else set(consumer.assignment())
             if self._joined and now != assigned and consumer is not None:
@@ -285,6 +294,18 @@ class _Worker:
                     self._show(lane, consumer.highwater(tp))
             await self._hint()
             await asyncio.sleep(_PULSE_S)
+
+    async def _follow_generation(self) -> None:
+        """Give all shards up for those of another generation of the data as soon as that is live."""
+        try:
+            live = await read_live(self._link, self._settings)
+        except ServerLostError:
+            return
+        if live is not None and live.generation != self._generation:
+            if self._lanes:
+                log.info("generation %s of the data is live now; going on with that", live.generation)
+            self._generation = live.generation
+            await self._drop([*self._lanes])
 
     async def _rebuild_forever(self) -> None:
         while True:
@@ -321,10 +342,8 @@ def _and_catalog(assigned: set[TP], settings: Settings) -> str:
     return " and the catalog" if any(tp.topic == settings.catalog_topic for tp in assigned) else ""
 
 
-def _log_plainly(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+def _log(settings: Settings) -> None:
+    logs.configure(settings)
     # aiokafka says many times a second that a broker is away; we say it once.
     quiet = {"aiokafka": logging.CRITICAL, BatchConsumer.__module__: logging.ERROR}
     for noisy in ("faust", "mode", "aiokafka", "kafka", "aiohttp", BatchConsumer.__module__):

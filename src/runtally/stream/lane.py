@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from faust.types import TP
 
-from ..errors import FencedError, LedgerTroubleError, ServerLostError
+from ..errors import FencedError, LedgerTroubleError, ServerLostError, TooManyBadError
 from ..metrics import Metrics
-from ..store.shard import Shard
+from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
-from .intake import Intake
+from .intake import Intake, by_day
 from .log import Log
 
 log = logging.getLogger(__name__)
@@ -83,12 +84,18 @@ class Lane:
             return
 
     async def pulse(self) -> None:
-        """Open the shard if it is not; else see whether the ledger is still as this worker left it."""
-        if self.state == "stopped" or self._turn.locked():
+        """Open the shard if it is not, also one that stopped, once somebody has repaired it; else see whether the
+        ledger is still as this worker left it."""
+        if self._turn.locked():
             return
         async with self._turn:
             try:
-                if self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
+                if self.state == "stopped":
+                    # Cells of another version are rebuilt by `rebuild`, which says so.
+                    if not self._outdated and await self._shard.repaired():
+                        self._reason = "repaired"
+                        await self._open()
+                elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
                     await self._open()
                 elif not await self._shard.pulse(await self._position()):
                     log.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
@@ -119,6 +126,7 @@ class Lane:
     async def close(self) -> None:
         """Give the shard up."""
         self.state, self.trouble, self._outdated = "waiting", "revoked", False
+        self._empty_queue()
         await self._shard.close()
 
     def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
@@ -141,7 +149,7 @@ class Lane:
         async with self._turn:
             while not self._leaving and self.state != "stopped" and fetched.run == self._consumer.run_of(self._tp):
                 try:
-                    await self._apply(fetched)
+                    await self._apply_or_stop(fetched)
                     return
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -150,6 +158,13 @@ class Lane:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
 
+    async def _apply_or_stop(self, fetched: Fetched) -> None:
+        try:
+            await self._apply(fetched)
+        except (LedgerTroubleError, TooManyBadError) as error:
+            await self._shard.stop(error.detail)
+            self._stop(error.detail)
+
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
             await self._open()
@@ -157,19 +172,41 @@ class Lane:
         if await self._hole(fetched):
             await self._open()
             return
+        now_us = time.time_ns() // 1000
+        begin = fetched.begin
+        for records in by_day(fetched.records, self._shard.watermark_us, now_us):
+            batch = await self._apply_records(begin, records, now_us)
+            if batch is None:
+                return
+            begin = batch.next_offset
+
+    async def _apply_records(self, begin: int, records: Sequence[Any], now_us: int) -> Batch | None:
+        """Apply records of one day; None when the lane is left before that."""
         started = time.monotonic()
-        batch = await self._intake.batch(fetched.begin, fetched.records, time.time_ns() // 1000)
-        parsed = time.monotonic()
+        try:
+            batch = await self._intake.batch(begin, records, now_us)
+        except TooManyBadError as error:
+            good = [record for record in records if record.offset < error.offset]
+            if good:
+                await self._apply_records(begin, good, now_us)
+            raise
+        parse_s = time.monotonic() - started
+        while await self._shard.expire(batch.watermark_us):
+            if self._leaving:
+                return None
+        started = time.monotonic()
         applied = await self._shard.apply(batch)
-        ended = time.monotonic()
+        commit_s = time.monotonic() - started
         count = self._metrics
-        count["batch_events"].labels(self.name).observe(len(fetched.records))
-        count["batch_seconds"].labels(self.name).observe(ended - started)
-        count["commit_seconds"].labels(self.name).observe(ended - parsed)
+        count["batch_events"].labels(self.name).observe(len(records))
+        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
+        count["commit_seconds"].labels(self.name).observe(commit_s)
         count["events_applied_total"].labels(self.name).inc(applied.changed)
         count["events_stale_total"].labels(self.name).inc(applied.stale)
         count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
-        count["delay_seconds"].labels(self.name).set(time.time() - fetched.records[-1].timestamp / 1000)
+        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
+        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        return batch
 
     async def _open(self) -> None:
         """Read the ledger, drop the caches, seek; the batches on their way belong to an earlier run then."""
@@ -179,11 +216,11 @@ class Lane:
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self._stop(str(error))
+            self._stop(error.detail)
             return
         if self._shard.outdated:
             self._outdated = True
-            self._stop(f"shard {self.name}: {self._shard.outdated}")
+            self._stop(self._shard.outdated)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
@@ -194,8 +231,13 @@ class Lane:
         self.state, self.trouble = "live", ""
 
     def _stop(self, trouble: str) -> None:
+        """Until somebody decides; the ledger tells the trouble too."""
         self.state, self.trouble = "stopped", trouble
-        log.error("%s. This shard stops, the others go on", trouble)
+        log.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
+        self._empty_queue()
+
+    def _empty_queue(self) -> None:
+        """Whoever waits to put something in goes on: one agent serves all lanes."""
         while not self._queue.empty():
             self._queue.get_nowait()
 
@@ -215,6 +257,8 @@ class Lane:
         return now[1] if settled else None
 
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
+        if self.state == "stopped" and not self._outdated:
+            return
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
         if reason == "fenced":

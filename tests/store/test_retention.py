@@ -1,0 +1,349 @@
+"""What is old goes, in steps, and nothing that stays is changed by it; time is what the log says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+
+from runtally.core.bins import Bins
+from runtally.core.time import text_of
+from runtally.errors import BadRequestError
+from runtally.settings import Settings
+from runtally.store.audit import Audit
+from runtally.store.link import Link
+from runtally.store.rebuild import Request
+from tests.api.living import asked, counted, living
+from tests.conftest import SettingsFactory, examples
+
+from .estate import Estate, changes_of
+from .keeping import DAY_US, Keeping
+from .owners import orphans
+
+START_DAY = 20_000
+RAW_DAYS, ROLLUP_DAYS = 10, 40
+FAR_DAYS = 1_000
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event of the log, and its record's timestamp."""
+
+    event: dict[str, Any]
+    record_us: int
+
+
+def at(day: float) -> int:
+    return int((START_DAY + day) * DAY_US)
+
+
+def task_run(
+    day: float,
+    number: int,
+    state: str = "COMPLETED",
+    *,
+    expected: float | None = 0,
+    since: float = 0,
+    flow_run: str | None = None,
+    action: str = "upsert",
+) -> Told:
+    """Told on a day, expected on another; `since` when it is in its state. Days are counted from START_DAY."""
+    data: dict[str, Any] = {"id": f"run-{number}", "flow_run_id": flow_run}
+    if action != "delete":
+        data |= {"name": "task", "state_type": state, "state_name": state.title()}
+        data |= {"state_timestamp": text_of(at(since)), "total_run_time": 1.5}
+        data |= {} if expected is None else {"expected_start_time": text_of(at(expected))}
+    event = {"entity": "task_run", "action": action, "occurred": text_of(at(since)), "data": data}
+    return Told(event, at(day))
+
+
+def flow_run(
+    day: float, own_id: str, state: str | None, *, since: float = 0, tags: Any = (), action: Any = "upsert"
+) -> Told:
+    data: dict[str, Any] = {"id": own_id}
+    if action != "delete":
+        data |= {"flow_id": "flow", "tags": list(tags)}
+        if state is not None:
+            data |= {"state_type": state, "state_name": state.title(), "state_timestamp": text_of(at(since))}
+    event = {"entity": "flow_run", "action": action, "occurred": text_of(at(since)), "data": data}
+    return Told(event, at(day))
+
+
+def drawn(dice: Random) -> list[Told]:
+    """A log over some weeks, with all that can be late, open or gone."""
+    told: list[Told] = []
+    day = 0.0
+    for _ in range(dice.randrange(5, 60)):
+        if dice.random() < 0.3:
+            day += dice.choice([0.3, 1, 3, 9, 15, 45])
+        if told and dice.random() < 0.1:
+            told.append(Told(dice.choice(told).event, at(day)))
+            continue
+        back = day - dice.choice([0, 0, 0.2, 1, 9.5, 12, 30, 39.9, 45])
+        state = dice.choice(["SCHEDULED", "RUNNING", "COMPLETED", "COMPLETED", "FAILED"])
+        owner = dice.choice(["a", "b"])
+        action = "delete" if dice.random() < 0.05 else "upsert"
+        if dice.random() < 0.25:
+            told.append(flow_run(day, owner, state, since=back, tags=dice.choices("xy", k=1), action=action))
+        else:
+            number = dice.randrange(9)
+            owned = {0: None, 1: "a", 2: "b"}[number % 3]
+            expected = None if dice.random() < 0.05 else back - dice.choice([0, 0.1, 3])
+            since = max(back, expected or back)
+            told.append(task_run(day, number, state, expected=expected, since=since, flow_run=owned, action=action))
+    return told
+
+
+class Kept:
+    """An estate of one shard with retentions, and the reference beside it."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self.redis = redis
+        self.settings = settings
+        self.reference = Keeping(RAW_DAYS, ROLLUP_DAYS)
+        self.estate = Estate(redis, settings, partitions=1)
+        self.shard = self.estate.runs[0]
+
+    async def tell(self, *told: Told, most: int = 1) -> None:
+        """Apply events, at most so many of one day at once, as a lane does."""
+        rest = list(told)
+        while rest:
+            day = max(self.estate.watermark_us, rest[0].record_us) // DAY_US
+            size = 1
+            while size < min(most, len(rest)) and rest[size].record_us // DAY_US <= day:
+                size += 1
+            part, rest = rest[:size], rest[size:]
+            self.estate.watermark_us = max(self.estate.watermark_us, *(one.record_us for one in part))
+            for one in part:
+                self.reference.tell(one.event, one.record_us)
+            await self.estate.apply([one.event for one in part], most)
+
+    async def check(self) -> None:
+        """Answers are the reference's, cells of complete days are right, everything has an owner."""
+        now = at(FAR_DAYS)
+        begin, width = at(-FAR_DAYS), 5 * DAY_US
+        body = {"history_start": text_of(begin), "history_end": text_of(now), "history_interval_seconds": width / 1e6}
+        expected = [sums for _, _, sums in self.reference.history_us(body, now)]
+        assert await self.estate.history(Bins(begin, width, len(expected)), now) == expected
+        audit = Audit(self.redis, self.settings, "0")
+        try:
+            for day in await audit.days():
+                assert (await audit.check(day)).wrong == []
+        finally:
+            await audit.close()
+        lost = await orphans(self.redis, self.settings.redis_prefix, "0")
+        assert not lost, lost
+
+    async def everything(self) -> dict[bytes, Any]:
+        """All keys but those that count writes."""
+        found: dict[bytes, Any] = {}
+        for key in sorted(await self.redis.keys(f"{self.settings.redis_prefix}:*")):
+            name = key.rpartition(b"}:")[2]
+            if name in (b"ledger", b"touched", b"touched_ids") or b"live" in name:
+                continue
+            match await self.redis.type(key):
+                case b"hash":
+                    found[name] = await self.redis.hgetall(key)
+                case b"set":
+                    found[name] = await self.redis.smembers(key)
+                case b"list":
+                    found[name] = await self.redis.lrange(key, 0, -1)
+                case b"string":
+                    value = await self.redis.get(key)
+                    found[name] = {value[place : place + 17] for place in range(0, len(value), 17)}
+        return found
+
+
+def with_retentions(settings: Settings, prefix: str) -> Settings:
+    days = {"raw_retention": RAW_DAYS * DAY_US, "rollup_retention": ROLLUP_DAYS * DAY_US}
+    return settings.model_copy(update={"redis_prefix": prefix, **days})
+
+
+@pytest.fixture
+async def kept(settings: SettingsFactory) -> AsyncIterator[Kept]:
+    own = with_retentions(settings(kafka="127.0.0.1:1"), "kept")
+    async with Redis.from_url(own.redis_url, protocol=2) as redis:
+        kept = Kept(redis, own)
+        await kept.estate.open()
+        yield kept
+        await kept.estate.close()
+
+
+async def raw_runs(kept: Kept) -> int:
+    return sum([await kept.redis.hlen(key) for key in await kept.redis.keys("*:raw:*")])
+
+
+async def test_records_go_and_their_answers_stay(kept: Kept) -> None:
+    runs = [task_run(n / 10, n, expected=n / 10, since=n / 10, flow_run="abc"[n % 3]) for n in range(100)]
+    await kept.tell(*runs, most=7)
+    assert await raw_runs(kept) == 100
+    await kept.check()
+    await kept.tell(task_run(15.5, 100, expected=15.5, since=15.5))
+    assert await raw_runs(kept) == 51
+    await kept.check()
+
+
+async def test_an_open_run_stays_until_it_has_ended_and_is_old(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, "RUNNING"), task_run(0, 2), task_run(12, 3, expected=12, since=12))
+    assert await raw_runs(kept) == 2
+    await kept.check()
+    await kept.tell(task_run(13, 1, since=13))
+    await kept.check()
+    await kept.tell(task_run(23, 4, expected=23, since=23))
+    assert await raw_runs(kept) == 2, "it ended on a day that has its records still"
+    await kept.tell(task_run(25, 5, expected=25, since=25))
+    assert await raw_runs(kept) == 2
+    await kept.check()
+
+
+async def test_an_event_of_a_frozen_run_is_dropped_and_a_backfilled_run_is_new(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, flow_run="a"), task_run(0, 2), flow_run(0, "a", "COMPLETED", tags="x"))
+    await kept.tell(task_run(12, 3, expected=12, since=12))
+    known = [
+        task_run(12, 1, "FAILED", since=12, flow_run="a"),
+        task_run(12, 2, action="delete"),
+        flow_run(12, "a", "FAILED", since=12, tags="y"),
+        flow_run(12, "a", None, action="delete"),
+    ]
+    for one in known:
+        applied = await kept.shard.apply(kept.estate.batch("0", changes_of([one.event], "runs")))
+        kept.estate.told["0"].append(one.event)
+        kept.reference.tell(one.event, one.record_us)
+        assert (applied.frozen, applied.changed, applied.stale) == (1, 0, 0)
+    assert kept.reference.dropped == len(known)
+    await kept.tell(task_run(12, 4, since=1), task_run(12, 5, expected=-300, since=-300))
+    await kept.check()
+    found = await kept.estate.history(Bins(at(0), DAY_US, 1), at(FAR_DAYS))
+    assert found[0]["COMPLETED", "Completed"][0] == 3
+    await kept.estate.reopen()
+    await kept.tell(task_run(14, 4, since=1), task_run(14, 2, since=13))
+    await kept.check()
+
+
+async def test_behind_the_rollup_retention_only_open_runs_are_left(kept: Kept) -> None:
+    await kept.tell(*[task_run(n, n, expected=n, since=n, flow_run="ab"[n % 2]) for n in range(20)], most=4)
+    await kept.tell(flow_run(20, "a", "COMPLETED", since=20), flow_run(20, "b", None, action="delete"))
+    await kept.tell(task_run(20, 50, "PENDING", expected=3.5), task_run(20, 51, action="delete"))
+    await kept.tell(task_run(45, 60, expected=45, since=45))
+    await kept.check()
+    await kept.tell(task_run(90, 61, expected=90, since=90))
+    await kept.check()
+    left = {name for name in await kept.everything() if not name.startswith((b"cells:", b"states", b"cohorts"))}
+    assert sorted(map(kind_of, left)) == ["days", "raw", "raw", "single", "single"]
+    await kept.tell(task_run(91, 50, since=91, expected=3.5), task_run(130, 62, expected=130, since=130))
+    await kept.check()
+    assert await kept.redis.smembers("kept:{1.0}:days") == {b"%d" % (START_DAY + 130), b"%d" % (START_DAY + 90)}
+
+
+def kind_of(name: bytes) -> str:
+    return name.partition(b":")[0].decode()
+
+
+async def test_a_rebuild_leaves_old_answers_as_they_are(kept: Kept) -> None:
+    await kept.tell(*[task_run(n, n, expected=n, since=n) for n in range(15)], most=3)
+    link = Link(kept.redis)
+    request = Request(link, kept.settings, "0")
+    await request.ask()
+    while await kept.shard.step():
+        pass
+    assert (await request.standing()).finished
+    await request.withdraw()
+    await link.close()
+    await kept.check()
+
+
+async def test_a_minute_without_records_counts_as_a_whole_and_the_answer_says_so(kept: Kept) -> None:
+    minute = 60_000_000
+    early, late = (at(1) + seconds * 1_000_000 for seconds in (10, 50))
+    runs = [task_run(1, n, expected=(when - at(0)) / DAY_US, since=1) for n, when in enumerate((early, late))]
+    await kept.tell(*runs, task_run(15, 9, expected=15, since=15))
+
+    def body(start_us: int, **more: Any) -> Any:
+        return {"history_start": text_of(start_us), "history_end": text_of(start_us + minute)} | {
+            "history_interval_seconds": 60,
+            **more,
+        }
+
+    def counts(answer: Any) -> list[int]:
+        return [sum(entry.count for entry in entries) for entries in answer.entries]
+
+    async with living(kept.settings) as service:
+        horizon = at(5)
+        whole = await asked(service, body(at(1)), at(20))
+        assert (counts(whole), whole.stand.exact) == ([2], True)
+        between = await asked(service, body(at(1) + 30_000_000), at(20))
+        assert (counts(between), between.stand.exact, between.stand.frozen_before_us) == ([0], False, horizon)
+        assert "frozen=1m" in between.stand.plan
+        before = await asked(service, body(at(1) - 30_000_000), at(20))
+        assert (counts(before), before.stand.exact) == ([2], False)
+        halved = {"task_runs": {"expected_start_time": {"before_": text_of(at(1) + 30_000_000)}}}
+        assert counts(await asked(service, body(at(1), **halved), at(20))) == [2]
+        count = await counted(service, body(at(1), **halved), at(20))
+        assert (count.count, count.stand.exact) == (2, False)
+
+
+async def test_a_filter_that_needs_records_says_from_when_on_there_are_some(kept: Kept) -> None:
+    await kept.tell(task_run(1, 1, expected=1, since=1), task_run(15, 9, expected=15, since=15))
+    named: Any = {"task_runs": {"name": {"like_": "task"}}}
+    span = {"history_start": text_of(at(0)), "history_end": text_of(at(20)), "history_interval_seconds": 864_000}
+    since: Any = {"task_runs": {**named["task_runs"], "expected_start_time": {"after_": text_of(at(5))}}}
+    async with living(kept.settings) as service:
+        for ask in (asked, counted):
+            with pytest.raises(
+                BadRequestError, match=f"task_runs.name.like_ need raw runs.* {text_of(at(5))} only sums"
+            ):
+                await ask(service, span | named, at(20))
+        assert (await counted(service, span | since, at(20))).count == 1
+        early = await asked(service, span | since, at(20))
+        assert [len(entries) for entries in early.entries] == [0, 1]
+        await asked(service, span | named | {"history_start": text_of(at(5))}, at(20))
+
+
+async def replayed(settings: Settings, told: list[Told], most: int, prefix: str, cut: int) -> dict[bytes, Any]:
+    """What a log leaves, applied so many events at once, with an owner that gives up after so many steps of expiry."""
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        kept = Kept(redis, with_retentions(settings, prefix))
+        try:
+            await kept.estate.open()
+            for begin in range(0, len(told), most):
+                part = told[begin : begin + most]
+                if cut:
+                    for _ in range(cut):
+                        await kept.shard.expire(max(kept.estate.watermark_us, part[0].record_us))
+                    await kept.estate.reopen()
+                await kept.tell(*part, most=most)
+            await kept.check()
+            return await kept.everything()
+        finally:
+            await kept.estate.close()
+
+
+@examples(200)
+@given(st.integers(0, 1 << 40), st.sampled_from([2, 7, 1000]), st.sampled_from([0, 1, 2, 3, 5]))
+def test_a_log_leaves_what_the_reference_keeps_however_it_is_read(valkey: str, seed: int, most: int, cut: int) -> None:
+    settings = Settings(redis_url=valkey)
+    told = drawn(Random(seed))
+    with SyncRedis.from_url(valkey) as redis:
+        redis.flushall()
+    once = asyncio.run(replayed(settings, told, 1, "once", 0))
+    again = asyncio.run(replayed(settings, told, most, "again", cut))
+    assert lasting(once) == lasting(again)
+
+
+def lasting(everything: dict[bytes, Any]) -> dict[bytes, Any]:
+    """Records, index and what leaves it: without numbers of states, which batches may give in another order."""
+    found = {}
+    for name, value in everything.items():
+        if name.startswith(b"raw:"):
+            found[name] = {run: (record[:1], record[3:]) for run, record in value.items()}
+        elif name.startswith((b"members:", b"single:", b"flow_runs:", b"leaving:")):
+            found[name] = value
+    return found
