@@ -464,7 +464,13 @@ def _mark(offset: int, entry: Entry) -> Mark:
 @pytest.mark.timeout(1200)
 def test_whatever_happens_an_answer_is_the_references_on_the_log_that_the_ledger_names(valkey: str) -> None:
     class Here(Model):
-        server = Settings(redis_url=valkey, redis_prefix="model", partitions=PARTITIONS)
+        server = Settings(
+            redis_url=valkey,
+            redis_prefix="model",
+            partitions=PARTITIONS,
+            raw_retention="never",
+            rollup_retention="never",
+        )
 
     run_state_machine_as_test(
         Here,
