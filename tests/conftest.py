@@ -30,14 +30,13 @@ SettingsFactory = Callable[..., Settings]
 Starter = Callable[..., Child]
 
 
-hypothesis.settings.register_profile("runtally", deadline=None)
+LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
+"""Whether properties run with all of their cases; otherwise with a twentieth, or a quarter of a hundred."""
+
+hypothesis.settings.register_profile("runtally", deadline=None, max_examples=100 if LONG else 25)
 # For `tests.mutations`, which only asks whether an example fails.
 hypothesis.settings.register_profile("unshrunk", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("runtally")
-
-LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
-"""Whether properties run with all of their cases; otherwise with a twentieth."""
-
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 """The name of this process where the tests are shared out among several."""
@@ -49,14 +48,29 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if alone else (os.cpu_count() or 1) + 1
 
 
-def examples(count: int) -> Callable[[Any], Any]:
-    """So many cases of a property in a long run, a twentieth of them in an ordinary one; marks it as a property."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start processes come first, so that at the end nobody waits long for the last one."""
+    for item in items:
+        if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)
+    items.sort(key=lambda item: _PROCESSES.isdisjoint(getattr(item, "fixturenames", ())))
+
+
+_PROCESSES = {"processes", "start", "bench", "own_kafka"}
+
+
+def examples(count: int, parts: int = 1) -> Callable[[Any], Any]:
+    """So many cases of a property in a long run, in so many parts for several processes; a twentieth in an ordinary
+    one."""
     chosen = hypothesis.settings(
-        max_examples=count if LONG else max(1, count // 20),
+        max_examples=count // parts if LONG else max(1, count // 20),
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    return lambda test: pytest.mark.property(chosen(test))
+    if not LONG or parts == 1:
+        return chosen
+    part = pytest.mark.parametrize("part", range(1, parts + 1))
+    return lambda test: pytest.mark.usefixtures("part")(part(chosen(test)))
 
 
 def pytest_report_header() -> list[str]:

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from runtally.embedded.stack import Stack
 from runtally.events.publish import Message, Publisher, checked
 from runtally.settings import Settings
 from runtally.store.keys import FORMAT
-from tests.servers.forks import run
+from tests.servers.forks import forkery, run
 
 _DAY = {"history_start": "-PT24H", "history_end": "now", "history_interval_seconds": 3600}
 
@@ -41,13 +40,8 @@ class Up:
             "RUNTALLY_TOPIC_PREFIX": "runtally",
             **variables,
         }
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtally", "up", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-            )
+        with self.output.open("wb") as output, open(os.devnull, "rb") as nothing:
+            self.process = forkery().fork(["up", *arguments], self.environment, [nothing, output, output])
 
     def words(self) -> str:
         return self.output.read_text()
@@ -124,6 +118,7 @@ def _messages(name: str, count: int, settings: Settings) -> list[Message]:
     return [message for message in messages if isinstance(message, Message)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_demo_from_nothing_to_moving_numbers_and_back(start: Callable[..., Up], tmp_path: Path) -> None:
     up = start("--demo")
