@@ -135,8 +135,9 @@ def _ledgers(facts: Facts) -> Said:
     for name, ledger in facts.stand.ledgers.items():
         if ledger is None:
             continue
-        known = ledger.trouble or (name != _CATALOG and outdated(ledger))
-        trouble = known or (facts.log.troubles.get(name) if facts.log else "")
+        trouble = ledger.trouble or ("" if name == _CATALOG else outdated(ledger))
+        if facts.log:
+            trouble = trouble or facts.log.troubles.get(name, "")
         if trouble:
             well = False
             says = f"shard {name} stops: {trouble.removeprefix(f'shard {name}: ')}"
