@@ -140,13 +140,24 @@ def _ledgers(facts: Facts) -> Said:
             trouble = trouble or facts.log.troubles.get(name, "")
         if trouble:
             well = False
-            yield "bad", f"shard {name} stops: {trouble.removeprefix(f'shard {name}: ')}", "see operations.md"
+            says = f"shard {name} stops: {trouble.removeprefix(f'shard {name}: ')}"
+            yield "bad", says, "do what it says; more in operations.md, A shard stops"
         elif not ledger.caught_up:
             well = False
             says = f"shard {name} catches up: {ledger.next:,} of {ledger.caught_up_at:,}"
             yield "warn", says, "wait; start workers if there are none"
     if well and not none:
         yield "ok", "every shard has a ledger that fits its log", ""
+
+
+def _workers(facts: Facts) -> Said:
+    members = facts.topics.members
+    if members is None:
+        yield "ok", "this broker does not tell which workers there are", ""
+    elif members:
+        yield "ok", f"{members} worker{'s are' if members > 1 else ' is'} in the group {facts.settings.group_id}", ""
+    else:
+        yield "bad", f"no worker is in the group {facts.settings.group_id}", "start some: `runtally worker`"
 
 
 def _lag(facts: Facts) -> Said:
@@ -248,6 +259,7 @@ CHECKS: Final = (
     Check("data dir", (), _data_dir),
     Check("partitions", ("data", "log"), _partitions),
     Check("ledgers", ("data",), _ledgers),
+    Check("workers", ("log",), _workers),
     Check("lag", ("data", "log"), _lag),
     Check("forwarded", ("log",), _forwarded),
     Check("dead letters", ("log",), _dead_letters),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -44,6 +44,7 @@ class Lane:
         self._shard = shard
         self._intake = intake
         self._metrics = metrics
+        self._count = metrics.of_shard(shard.name)
         self._tp = tp
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(_QUEUE)
         self._turn = asyncio.Lock()
@@ -64,6 +65,11 @@ class Lane:
     def next_offset(self) -> int | None:
         """Where the partition goes on, None before the ledger has been read."""
         return self._shard.next_offset if self.state == "live" else None
+
+    @property
+    def numbered(self) -> Mapping[str, int]:
+        """See `Shard.numbered`."""
+        return self._shard.numbered
 
     async def put(self, fetched: Fetched) -> None:
         """Take a fetched batch; waits while earlier ones are being applied."""
@@ -197,15 +203,15 @@ class Lane:
         started = time.monotonic()
         applied = await self._shard.apply(batch)
         commit_s = time.monotonic() - started
-        count = self._metrics
-        count["batch_events"].labels(self.name).observe(len(records))
-        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
-        count["commit_seconds"].labels(self.name).observe(commit_s)
-        count["events_applied_total"].labels(self.name).inc(applied.changed)
-        count["events_stale_total"].labels(self.name).inc(applied.stale)
-        count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
-        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
-        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        count = self._count
+        count["batch_events"].observe(len(records))
+        count["batch_seconds"].observe(parse_s + commit_s)
+        count["commit_seconds"].observe(commit_s)
+        count["events_applied_total"].inc(applied.changed)
+        count["events_stale_total"].inc(applied.stale)
+        count["events_duplicate_total"].inc(applied.duplicate)
+        count["events_frozen_total"].inc(applied.frozen)
+        self._metrics["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
         return batch
 
     async def _open(self) -> None:
@@ -262,7 +268,7 @@ class Lane:
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
         if reason == "fenced":
-            self._metrics["fenced_total"].labels(self.name).inc()
+            self._count["fenced_total"].inc()
         self._reason = reason
         self._outdated = False
         self.state, self.trouble = "waiting", str(error)
