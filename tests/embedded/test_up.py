@@ -178,8 +178,13 @@ def test_nothing_is_left_when_up_is_killed(start: Callable[..., Up]) -> None:
     up.process.kill()
     up.process.wait()
     _until(lambda: _gone(children), 3)
-    again = start()
-    again.wait_for("Ready")
+    again = start("--log-json")
+    again.wait_for('"message": "ready"')
+    for line in again.words().splitlines():
+        assert json.loads(line)["level"] == "info"
+    for name in ("worker", "api"):
+        log = again.data_dir / "logs" / f"{name}.log"
+        _until(lambda: '"logger": ' in log.read_text(), 10)  # noqa: B023
     assert again.stop() < 3
 
 
