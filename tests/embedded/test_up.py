@@ -171,15 +171,20 @@ def test_the_demo_from_nothing_to_moving_numbers_and_back(start: Callable[..., U
 
 
 @pytest.mark.timeout(180)
-def test_nothing_is_left_when_up_is_killed(start: Callable[..., Up]) -> None:
+def test_nothing_but_data_is_left_when_up_is_killed(start: Callable[..., Up], tmp_path: Path) -> None:
     up = start()
     up.wait_for("Ready")
+    (tmp_path / "events.ndjson").write_bytes(_event("one that lasts"))
+    published = up.command("publish", str(tmp_path / "events.ndjson"))
+    assert published.returncode == 0, published.stderr
+    _until(lambda: up.runs() == 1, 60)
     children = up.children()
     up.process.kill()
     up.process.wait()
     _until(lambda: _gone(children), 3)
     again = start("--log-json")
     again.wait_for('"message": "ready"')
+    assert again.runs() == 1
     for line in again.words().splitlines():
         assert json.loads(line)["level"] == "info"
     for name in ("worker", "api"):
@@ -214,6 +219,7 @@ def test_a_port_that_is_taken_is_said_and_the_next_one_used(start: Callable[...,
     assert up.stop() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_data_survive_a_restart_with_a_new_log(start: Callable[..., Up], tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
