@@ -44,6 +44,7 @@ class Lane:
         self._shard = shard
         self._intake = intake
         self._metrics = metrics
+        self._say = logging.LoggerAdapter(log, {"shard": shard.name})
         self._count = metrics.of_shard(shard.name)
         self._tp = tp
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(_QUEUE)
@@ -104,7 +105,7 @@ class Lane:
                 elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
                     await self._open()
                 elif not await self._shard.pulse(await self._position()):
-                    log.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
+                    self._say.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
                     self._reason = "moved"
                     await self._open()
             except FencedError as error:
@@ -122,7 +123,7 @@ class Lane:
                 try:
                     more = await self._shard.step()
                     if self._outdated and not self._shard.outdated:
-                        log.info("shard %s: its cells are rebuilt", self.name)
+                        self._say.info("shard %s: its cells are rebuilt", self.name)
                         self._outdated, self._reason, self.state = False, "rebuilt", "waiting"
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -233,13 +234,13 @@ class Lane:
         self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
-            log.info("shard %s goes on at offset %d", self.name, offset)
+            self._say.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
 
     async def _stop(self, trouble: str) -> None:
         """Until somebody decides; the ledger tells the trouble too."""
         self.state, self.trouble = "stopped", trouble
-        log.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
+        self._say.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
         self._empty_queue()
         # A log that nobody applies would be read to its end.
         await self._consumer.hold(self._tp)
@@ -268,7 +269,7 @@ class Lane:
         if self.state == "stopped" and not self._outdated:
             return
         if self.trouble != str(error):
-            log.warning("shard %s: %s; waiting", self.name, error)
+            self._say.warning("shard %s: %s; waiting", self.name, error)
         if reason == "fenced":
             self._count["fenced_total"].inc()
         self._reason = reason
