@@ -170,7 +170,7 @@ class Lane:
             await self._apply(fetched)
         except (LedgerTroubleError, TooManyBadError) as error:
             await self._shard.stop(error.detail)
-            self._stop(error.detail)
+            await self._stop(error.detail)
 
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
@@ -223,11 +223,11 @@ class Lane:
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self._stop(error.detail)
+            await self._stop(error.detail)
             return
         if self._shard.outdated:
             self._outdated = True
-            self._stop(self._shard.outdated)
+            await self._stop(self._shard.outdated)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
@@ -237,11 +237,13 @@ class Lane:
             self._say.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
 
-    def _stop(self, trouble: str) -> None:
+    async def _stop(self, trouble: str) -> None:
         """Until somebody decides; the ledger tells the trouble too."""
         self.state, self.trouble = "stopped", trouble
         self._say.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
         self._empty_queue()
+        # A log that nobody applies would be read to its end.
+        await self._consumer.hold(self._tp)
 
     def _empty_queue(self) -> None:
         """Whoever waits to put something in goes on: one agent serves all lanes."""
