@@ -208,10 +208,10 @@ RULES = (
     ),
     # -- rows that move
     Rule(
-        "store/runs.py", "return family.cohort != cohort_before", "return False", "a flow run's change moves its runs"
+        "store/edit.py", "return family.cohort != cohort_before", "return False", "a flow run's change moves its runs"
     ),
     Rule(
-        "store/runs.py",
+        "store/edit.py",
         "self.old.add(record, cohort_before)\n                self._moved",
         "self.old.add(record, cohort)\n                self._moved",
         "what moves is taken from where it was",
