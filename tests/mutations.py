@@ -226,9 +226,17 @@ RULES = (
     ),
     Rule(
         "store/view.py",
-        "                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))",
+        "                self._lose(Place(FLOW_RUN, 0, ALL, flow_run))",
         "                pass",
         "copies of changed flow runs are dropped",
+    ),
+    Rule("store/view.py", "(look and place not in self._copies)", "place not in self._copies", "no reply is no runs"),
+    Rule(
+        "store/view.py",
+        "before and records[: len(before)] == before",
+        "before",
+        "cohorts of another epoch may be others",
+        ATTACKS,
     ),
     Rule("store/view.py", "self.flow_runs_version += bool(look[4])", "pass", "and what was made of them"),
     Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),

@@ -18,7 +18,8 @@ from ..core.levels import LEVELS, bucket_of_place, level_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
 from ..store.bounded import Bounded
-from ..store.view import Place, Stored, View
+from ..store.places import Place, Stored
+from ..store.view import View
 from .numbering import Numbering
 from .resolved import Resolved
 
