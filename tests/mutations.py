@@ -257,8 +257,8 @@ RULES = (
     Rule("store/view.py", "found.seq < was.seq or ", "", "a rolled back shard is read anew", ATTACKS),
     Rule(
         "store/view.py",
-        "        self._dropped = None\n        self.cohorts",
-        "        self.cohorts",
+        "        self._dropped = None\n        if",
+        "        if",
         "sums too",
         ATTACKS,
     ),
