@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, cli_events, cli_history, cli_repair, cli_up, logs
+from . import __version__, cli_doctor, cli_events, cli_history, cli_repair, cli_up, logs
 from .embedded.upfile import load_settings
 from .errors import RuntallyError, SystemError_, UserError
 
@@ -38,6 +38,7 @@ app.add_typer(topics_app, name="topics")
 app.command("up")(cli_up.up)
 app.command("history")(cli_history.history)
 app.command("publish")(cli_events.publish)
+app.command("doctor")(cli_doctor.doctor)
 app.command("verify")(cli_repair.verify)
 app.command("rebuild")(cli_repair.rebuild)
 app.command("id")(cli_events.show_id)

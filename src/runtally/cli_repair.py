@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .embedded.upfile import load_settings
-from .errors import SystemError_
+from .errors import SystemError_, UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from .ops.verify import Verified
+    from .settings import Settings
     from .store.rebuild import Standing
 
 _SHOWN = 50
@@ -59,8 +60,16 @@ def verify(
 
 def rebuild(
     shards: Annotated[list[str] | None, typer.Argument(help="Shards (partitions). Default: all.")] = None,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="Make all data anew, from the log's first record, beside the live ones.")
+    ] = False,
+    lose_events: Annotated[
+        bool,
+        typer.Option("--yes-lose-events", help="With --from-log: go on though the log lacks events of counted runs."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     redis_url: RedisUrl = None,
+    kafka: Annotated[str | None, typer.Option(help="Kafka's bootstrap servers; overrides RUNTALLY_KAFKA.")] = None,
 ) -> None:
     """Make the cells of shards anew from their raw runs, while workers and API go on.
 
@@ -70,25 +79,61 @@ def rebuild(
         runtally rebuild
 
         runtally rebuild 0 3 --json
+
+    `--from-log` makes everything anew and needs room for two in Redis: this command fills fresh data beside the live
+    ones, makes them live at once, and removes the old ones. Workers and API follow by themselves. When it is
+    interrupted, the next one goes on.
+
+        runtally rebuild --from-log
     """
-    settings = load_settings({"redis_url": redis_url})
+    settings = load_settings({"redis_url": redis_url, "kafka": kafka})
+    if from_log and shards:
+        raise UserError("--from-log makes all shards anew: leave their names out")
+    with _progress() as bar:
+        if from_log:
+            _from_log(settings, lose_events, as_json, bar)
+        else:
+            _from_raw(settings, shards or [], as_json, bar)
+
+
+def _from_raw(settings: Settings, shards: list[str], as_json: bool, bar: Progress) -> None:
     from .ops.rebuild import rebuild as ask
 
-    with _progress() as bar:
-        tasks: dict[str, TaskID] = {}
+    tasks: dict[str, TaskID] = {}
 
-        def progress(shard: str, standing: Standing) -> None:
-            if shard not in tasks:
-                tasks[shard] = bar.add_task(f"shard {shard}, days", total=None)
-            bar.update(tasks[shard], completed=standing.done, total=standing.total or None)
+    def progress(shard: str, standing: Standing) -> None:
+        if shard not in tasks:
+            tasks[shard] = bar.add_task(f"shard {shard}, days", total=None)
+        bar.update(tasks[shard], completed=standing.done, total=standing.total or None)
 
-        done = asyncio.run(ask(settings, shards or [], progress))
+    done = asyncio.run(ask(settings, shards, progress))
     if as_json:
         typer.echo(done.as_json())
     else:
         typer.echo(
             f"rebuilt {len(done.shards)} shards, {done.days:,} days of them, {done.seconds:.1f} s; "
             f"{done.written:,} values were not as the raw runs make them"
+        )
+
+
+def _from_log(settings: Settings, lose_events: bool, as_json: bool, bar: Progress) -> None:
+    from .ops.from_log import rebuild_from_log
+
+    tasks: dict[str, TaskID] = {}
+
+    def progress(name: str, done: int, total: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = bar.add_task(name, total=total)
+        bar.update(tasks[name], completed=done, total=total)
+
+    done = asyncio.run(rebuild_from_log(settings, lose_events, progress))
+    if as_json:
+        typer.echo(done.as_json())
+    else:
+        lost = f", {done.lost:,} runs fewer" if done.lost else ""
+        typer.echo(
+            f"generation {done.generation} is live, made from {done.records:,} records in {done.seconds:.1f} s{lost}; "
+            f"generation {done.before} is removed"
         )
 
 

@@ -13,6 +13,7 @@
         ├── ServerLostError          Kafka or Redis is away; wait and go on
         ├── FencedError              another writer moved the ledger; read it again and seek
         ├── LedgerTroubleError       ledger and log do not fit; that shard stops and needs a decision
+        ├── TooManyBadError          nearly everything on a partition is bad; its shard stops likewise
         └── UnfitServerError         a server whose configuration would lose data (eviction, other format)
 
 An error carries its data as attributes and its advice in its text.
@@ -97,11 +98,24 @@ class FencedError(SystemError_):
 
 
 class LedgerTroubleError(SystemError_):
-    """Ledger and log of `shard` do not fit: that shard stops until somebody decides."""
+    """Ledger and log of `shard` do not fit: that shard stops until somebody decides. `detail` says why, and what to
+    do."""
 
     def __init__(self, shard: str, detail: str) -> None:
         super().__init__(f"shard {shard}: {detail}")
         self.shard = shard
+        self.detail = detail
+
+
+class TooManyBadError(SystemError_):
+    """Nearly everything that `shard` reads is bad: a misconfigured producer, which must not drain the topic into dead
+    letters. That shard stops before the record at `offset`; `detail` says why, and what to do."""
+
+    def __init__(self, shard: str, detail: str, offset: int) -> None:
+        super().__init__(f"shard {shard}: {detail}")
+        self.shard = shard
+        self.detail = detail
+        self.offset = offset
 
 
 class UnfitServerError(SystemError_):

@@ -138,8 +138,9 @@ METRICS: Final = (
         "counter",
         ("shard", "reason"),
         "How often a shard's ledger was read again and the consumer sent to where it says: `assigned` is ordinary, "
-        "`fenced` means that another worker or a repair wrote, `lost` that a server went away, `moved` that Redis was "
-        "emptied, restored or failed over, `rebuilt` that its cells were of another version and are not any more.",
+        "`fenced` means that another worker wrote, `lost` that a server went away, `moved` that Redis was emptied, "
+        "restored or failed over or that an operator moved the ledger, `repaired` that a stopped shard goes on, "
+        "`rebuilt` that its cells were of another version and are not any more.",
     ),
     Metric(
         "shard_state",

@@ -146,8 +146,15 @@ class Settings(BaseSettings):
     dead_letter_limit: int = Field(
         1000,
         ge=1,
-        description="So many bad events in a row on one partition, without a good one, stop the worker: a "
+        description="So many bad events in a row on one partition, without a good one, stop that shard: a "
         "misconfigured producer must not drain the topic into dead letters.",
+    )
+    dead_letter_ratio: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A greater share of bad events among the last 10,000 of a partition stops that shard too, if they "
+        "are as many as `RUNTALLY_DEAD_LETTER_LIMIT`. 1: never.",
     )
     max_lag: int = Field(
         1_000_000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from runtally.core.attributes import By
 from runtally.core.filters import FILTERS
 from runtally.settings import Settings
 from tests.asking import Asking, asking
+from tests.dashboards import HISTORY, Chosen, ranges, sent
 from tests.reference.vectors import DT_US, TASK_RUN_BINS, at, body
 from tests.store.estate import Estate
 
@@ -24,6 +26,7 @@ RANGE = {"after_": at(seconds=-100_000), "before_": at(seconds=100_000)}
 WIDE: dict[str, Any] = body(at(seconds=-100_000), at(seconds=100_000), 4320.5)
 ALIGNED: dict[str, Any] = body(at(days=-1), at(days=1), 3600)
 DAY_US = 86_400_000_000
+SHARDS = 2
 ID = "11111111-1111-1111-1111-111111111111"
 FROM_CELLS: tuple[dict[str, Any], ...] = (
     {},
@@ -87,6 +90,26 @@ async def test_what_dashboards_ask_is_answered_from_cells(api: Asking, filters: 
     assert sum(reason["raw_minutes"] for reason in found["because"]) == found["real"]["raw_minutes"]
 
 
+@pytest.mark.parametrize("chosen", [Chosen(), Chosen(hide_subflows=True)])
+async def test_of_what_dashboards_send_raw_runs_answer_only_what_an_edge_divides(
+    settings: Callable[..., Settings], chosen: Chosen
+) -> None:
+    divides = {"edges of bins", "now", "task_runs.start_time.after_", "task_runs.start_time.before_"}
+    async with twenty_runs_in_a_minute(settings()) as api:
+        divided = 0
+        for offset_us in (5_000_001, 60_000_000):
+            for range_ in ranges(DT_US + offset_us).values():
+                for question in (one.body for one in sent(*range_, chosen) if one.path == HISTORY):
+                    found = await explained(api, question)
+                    assert found["answered_by"] == "cells"
+                    minutes = {reason["about"]: reason["raw_minutes"] for reason in found["because"]}
+                    assert {word for about in minutes for word in about.split(", ")} <= divides
+                    # All runs are expected in one minute.
+                    assert sum(minutes.values()) <= SHARDS
+                    divided += sum(minutes.values())
+        assert divided > 0
+
+
 @pytest.mark.parametrize(("filters", "because"), SCANNED)
 async def test_a_scan_names_the_filters_that_need_it(api: Asking, filters: dict[str, Any], because: list[str]) -> None:
     for answer in (await api.history({**WIDE, **filters}), await api.client.post(COUNT, json=filters)):
@@ -117,14 +140,7 @@ async def test_aligned_bins_need_no_raw_runs(api: Asking) -> None:
 
 
 async def test_an_edge_that_divides_a_minute_is_named(settings: Callable[..., Settings]) -> None:
-    own = settings()
-    async with Redis.from_url(own.redis_url, protocol=2) as redis:
-        estate = Estate(redis, own)
-        await estate.open()
-        await estate.apply([_run(number) for number in range(20)], 100)
-        await estate.close()
-    async with asking(own, DT_US) as api:
-        await api.until_ready()
+    async with twenty_runs_in_a_minute(settings()) as api:
         found = await explained(api, body(at(seconds=-50), at(seconds=10), 60))
         assert [(reason["about"], reason["raw_minutes"]) for reason in found["because"]] == [("edges of bins", 2)]
         assert found["because"][0]["why"].startswith("2 minutes at bin edges")
@@ -132,6 +148,19 @@ async def test_an_edge_that_divides_a_minute_is_named(settings: Callable[..., Se
         in_range = {"task_runs": {"start_time": {"after_": at(seconds=5)}}}
         found = await explained(api, {**body(at(), at(minutes=1), 60), **in_range})
         assert [reason["about"] for reason in found["because"]] == ["task_runs.start_time.after_"]
+
+
+@asynccontextmanager
+async def twenty_runs_in_a_minute(own: Settings) -> AsyncIterator[Asking]:
+    """An API over runs that begin, one a second, when they are expected, and have all ended."""
+    async with Redis.from_url(own.redis_url, protocol=2) as redis:
+        estate = Estate(redis, own)
+        await estate.open()
+        await estate.apply([_run(number) for number in range(20)], 100)
+        await estate.close()
+    async with asking(own, DT_US + DAY_US) as api:
+        await api.until_ready()
+        yield api
 
 
 def _run(number: int) -> dict[str, Any]:

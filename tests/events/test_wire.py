@@ -232,7 +232,7 @@ def test_a_bad_event_says_what_is_wrong_and_where(message: Any, reason: str, nam
 
 
 def test_every_reason_has_a_bad_event() -> None:
-    assert {case[2] for case in BAD} | {"wrong topic"} == set(REASONS)
+    assert {case[2] for case in BAD} | {"wrong topic", "wrong partition"} == set(REASONS)
 
 
 @pytest.mark.parametrize("entity", ENTITIES)

@@ -12,7 +12,8 @@ from runtally.errors import FencedError, LedgerTroubleError, ServerLostError, Se
 from runtally.settings import Settings
 from runtally.store.connect import check, connect
 from runtally.store.keys import live_key
-from runtally.store.ledger import Mark, accept_new_log
+from runtally.store.ledger import Mark, read_ledgers
+from runtally.store.repair import accept_new_log, go_on_at
 from runtally.store.runs import RunsShard
 from tests.conftest import SettingsFactory
 
@@ -144,8 +145,53 @@ async def test_another_record_at_the_mark_stops_the_shard(estate: Estate) -> Non
 
 
 async def test_another_partition_count_is_refused(estate: Estate) -> None:
-    with pytest.raises(UnfitServerError, match="has 3 partitions, the data in Redis was made from 1"):
+    with pytest.raises(LedgerTroubleError, match="has 3 partitions, the data in Redis was made from 1"):
         await estate.runs[0].open(log(partitions=3))
+
+
+async def test_a_partition_that_was_added_gets_no_shard(estate: Estate, redis: Redis, own: Settings) -> None:
+    added = RunsShard(redis, own, 1)
+    with pytest.raises(LedgerTroubleError, match="has 2 partitions, the data in Redis was made from 1"):
+        await added.open(log(partitions=2))
+    assert not await redis.exists(added._fence.keys.ledger)
+    assert not await added.repaired()
+    await added.close()
+
+
+async def test_a_stopped_shard_tells_why_until_it_is_repaired(estate: Estate, redis: Redis, own: Settings) -> None:
+    await estate.apply([run(1)])
+    shard = estate.runs[0]
+    with pytest.raises(LedgerTroubleError, match="log begins at offset 5"):
+        await shard.open(log(first=5, end=9, partitions=1))
+    ledger = (await read_ledgers(redis, own))["0"]
+    assert ledger is not None
+    assert "runtally ledger skip 0 --to 5" in ledger.trouble
+    assert not await shard.repaired()
+    with pytest.raises(LedgerTroubleError):
+        await RunsShard(redis, own, 0).open(log(first=5, end=9, partitions=1))
+    assert (await read_ledgers(redis, own))["0"] == ledger, "the same trouble is not written again"
+    await go_on_at(redis, own, "0", ledger, 5, 9)
+    assert await shard.repaired()
+    assert await shard.open(log(first=5, end=9, partitions=1)) == 5
+    moved = (await read_ledgers(redis, own))["0"]
+    assert moved is not None
+    assert (moved.trouble, moved.caught_up_at) == ("", 9)
+
+
+async def test_a_repair_takes_hold_while_a_worker_writes_and_the_worker_notices(
+    estate: Estate, redis: Redis, own: Settings
+) -> None:
+    shard = estate.runs[0]
+    await estate.apply([run(1)])
+    ledger = (await read_ledgers(redis, own))["0"]
+    assert ledger is not None
+    await estate.apply([run(2)])
+    await go_on_at(redis, own, "0", ledger, 0, 2)
+    with pytest.raises(FencedError):
+        await shard.apply(estate.batch("0", changes_of([run(3)], "runs")))
+    assert await shard.open(log(end=3, partitions=1)) == 0
+    with pytest.raises(FencedError, match="moved in this moment"):
+        await go_on_at(redis, own, "0", ledger, 2, 2)
 
 
 async def test_a_full_redis_is_waited_for_and_loses_nothing(estate: Estate, redis: Redis) -> None:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from redis import Redis
 
 from runtally.embedded.child import Child
+from runtally.events.partition import partition_of
 from runtally.settings import Settings
 
 from . import truth
@@ -39,15 +41,34 @@ async def test_a_bad_event_goes_to_the_dead_letters_and_the_stream_goes_on(
 
 
 @pytest.mark.kafka
-async def test_nothing_but_bad_events_stops_the_worker(kafka: str, worker_settings: Make, processes: Start) -> None:
+async def test_nothing_but_bad_events_stops_their_shard_before_the_first_of_them(
+    kafka: str, worker_settings: Make, processes: Start
+) -> None:
     settings = worker_settings(kafka=kafka, dead_letter_limit=50)
     await truth.create_topics(settings)
+    events = truth.estate(100)
+    await truth.publish(settings, events)
     await truth.publish(settings, [(b"k", b"nonsense")] * 200)
+    shard = str(partition_of(b"k", settings.partitions))
+    before = sum(partition_of(key, settings.partitions) == int(shard) for key, _ in events)
     worker = processes("worker", settings)
-    await truth.until(lambda: worker.returncode is not None, 20)
-    assert worker.returncode == 1
-    assert "in a row" in worker.tail(20)
-    assert "Traceback" not in worker.tail(100)
+    await truth.until_counted(settings, truth.completed(100))
+    await truth.until(lambda: truth.states(settings).get(shard) == "stopped", 20)
+    await truth.until(lambda: set(truth.states(settings).values()) == {"live", "stopped"}, 20)
+    assert "50 events in a row" in str(truth.health(settings))
+    assert truth.metric(settings, "events_bad_total") == 0
+    with Redis.from_url(settings.redis_url) as redis:
+        stopped = truth.ledger(redis, settings, shard)
+    assert stopped is not None
+    assert stopped.next == before
+    assert f"from offset {before} on" in stopped.trouble
+    assert worker.returncode is None
+    worker.stop()
+
+    processes("worker", settings.model_copy(update={"dead_letter_limit": 1000}))
+    await truth.until(lambda: truth.applied(settings) == len(events) + 200, 20)
+    assert len({letter.offset for letter in await truth.dead_letters(settings, 200)}) == 200
+    await truth.until(lambda: truth.health(settings)["ok"], 10)
 
 
 @pytest.mark.kafka

@@ -8,9 +8,9 @@ from typing import Any
 
 from faust.types import TP
 
-from runtally.errors import FencedError
+from runtally.errors import FencedError, TooManyBadError
 from runtally.metrics import Metrics
-from runtally.store.shard import LogEnds
+from runtally.store.shard import Applied, LogEnds
 from runtally.stream.consumer import Fetched
 from runtally.stream.intake import by_day
 from runtally.stream.lane import Lane
@@ -48,6 +48,7 @@ class PlayedShard:
 
     def __init__(self) -> None:
         self.told: list[int | None] = []
+        self.trouble = ""
 
     async def open(self, log: LogEnds) -> int:
         return self.next_offset
@@ -55,6 +56,15 @@ class PlayedShard:
     async def pulse(self, position: int | None) -> bool:
         self.told.append(position)
         return True
+
+    async def stop(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    async def repaired(self) -> bool:
+        return not self.trouble
+
+    async def expire(self, watermark_us: int) -> bool:
+        return False
 
 
 class PlayedLog:
@@ -148,3 +158,40 @@ def test_a_day_begins_a_batch_whatever_was_fetched_together() -> None:
     ]
     parts = by_day(records, 4 * day_ms * 1000, 8 * day_ms * 1000)
     assert [[record.offset for record in part] for part in parts] == [[0, 1], [2, 3, 4, 5], [6]]
+
+
+class SpoiltIntake:
+    """Finds every record from offset 7 on bad."""
+
+    async def batch(self, first_offset: int, records: list[Any], now_us: int) -> Any:
+        if records[-1].offset >= 7:
+            raise TooManyBadError("0", "all bad", 7)
+        return SimpleNamespace(
+            offsets=[record.offset for record in records], next_offset=records[-1].offset + 1, watermark_us=0
+        )
+
+
+async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_is_repaired() -> None:
+    consumer, shard = PlayedConsumer(), PlayedShard()
+    applied: list[Any] = []
+
+    async def apply(batch: Any) -> Applied:
+        applied.append(batch.offsets)
+        return Applied(1, 0, 0, 0)
+
+    shard.apply = apply  # type: ignore[attr-defined]
+    parts: list[Any] = [consumer, PlayedLog(), shard, SpoiltIntake(), Metrics("worker"), TP("t", 0)]
+    followed = Lane(*parts)
+    await followed.pulse()
+    records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=1) for offset in range(5, 9)]
+    await followed.put(Fetched(TP("t", 0), consumer.run_of(TP("t", 0)), 5, records))
+    task = asyncio.create_task(followed.run())
+    while followed.state != "stopped":
+        await asyncio.sleep(0)
+    task.cancel()
+    assert (applied, shard.trouble, followed.trouble) == ([[5, 6]], "all bad", "all bad")
+    await followed.pulse()
+    assert followed.state == "stopped"
+    shard.trouble = ""
+    await followed.pulse()
+    assert (followed.state, followed.trouble, consumer.restarts) == ("live", "", [5, 5])

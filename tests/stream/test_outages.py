@@ -12,6 +12,7 @@ from redis import Redis
 from runtally.embedded.child import Child
 from runtally.embedded.valkey import Valkey
 from runtally.settings import Settings
+from runtally.store.keys import live_key
 
 from ..servers.jars import JarKafka
 from . import truth
@@ -127,7 +128,7 @@ async def test_a_log_that_lost_what_is_next_stops_its_shard_and_no_other(
 
 
 @pytest.mark.kafka
-async def test_another_partition_count_stops_the_worker_with_the_way_out(
+async def test_another_partition_count_stops_every_shard_of_runs_with_the_way_out(
     kafka: str, worker_settings: Make, processes: Start
 ) -> None:
     settings = worker_settings(kafka=kafka)
@@ -137,10 +138,15 @@ async def test_another_partition_count_stops_the_worker_with_the_way_out(
     worker.stop()
     await truth.add_partitions(settings, 6)
     worker = processes("worker", settings)
-    await truth.until(lambda: worker.returncode is not None, 20)
-    assert worker.returncode == 1
-    assert said(worker, "6 partitions", "RUNTALLY_REDIS_PREFIX")
-    assert "Traceback" not in worker.tail(100)
+    stopped = dict.fromkeys("012345", "stopped")
+    await truth.until(lambda: truth.states(settings) == {**stopped, "c": "live"}, 20)
+    assert said(worker, "shard 5", "6 partitions", "made from 4", "rebuild --from-log") == 1
+    with Redis.from_url(settings.redis_url) as redis:
+        known = [truth.ledger(redis, settings, str(shard)) for shard in range(6)]
+        assert redis.hget(live_key(settings.redis_prefix), "partitions") == b"4"
+    assert ["6 partitions" in ledger.trouble for ledger in known[:4] if ledger] == [True] * 4
+    assert known[4:] == [None, None]
+    assert worker.returncode is None
 
 
 @pytest.mark.kafka

@@ -27,7 +27,7 @@ from runtally.core.scopes import ALL
 from runtally.ops import topics
 from runtally.settings import Settings
 from runtally.store.cohort_book import ALL_FIELD
-from runtally.store.keys import Keys
+from runtally.store.keys import Keys, live_key
 from runtally.store.ledger import GENERATION, Ledger, decode
 from runtally.store.records import decode_states
 
@@ -125,8 +125,13 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
+def generation(redis: Redis, settings: Settings) -> str:
+    """The live generation's name."""
+    return (redis.hget(live_key(settings.redis_prefix), "generation") or GENERATION.encode()).decode()
+
+
 def ledger(redis: Redis, settings: Settings, shard: str) -> Ledger | None:
-    fields = redis.hgetall(Keys(settings.redis_prefix, GENERATION, shard).ledger)
+    fields = redis.hgetall(Keys(settings.redis_prefix, generation(redis, settings), shard).ledger)
     return decode([part for pair in fields.items() for part in pair])
 
 
@@ -148,9 +153,8 @@ def counts(settings: Settings) -> Counter[str]:
     """Runs by state name, from the cells. Every level, and the raw records, have to say the same."""
     with Redis.from_url(settings.redis_url) as redis:
         levels = [_level_counts(redis, settings, level) for level in range(len(LEVELS))]
-        raw = sum(
-            redis.hlen(key) for key in redis.scan_iter(f"{settings.redis_prefix}:{{*}}:raw:*".encode(), count=10_000)
-        )
+        pattern = f"{settings.redis_prefix}:{{{generation(redis, settings)}.*}}:raw:*"
+        raw = sum(redis.hlen(key) for key in redis.scan_iter(pattern, count=10_000))
     assert all(level == levels[0] for level in levels), levels
     assert raw == sum(levels[0].values())
     return levels[0]
@@ -159,7 +163,7 @@ def counts(settings: Settings) -> Counter[str]:
 def _level_counts(redis: Redis, settings: Settings, level: int) -> Counter[str]:
     found: Counter[str] = Counter()
     for shard in range(settings.partitions):
-        keys = Keys(settings.redis_prefix, GENERATION, str(shard))
+        keys = Keys(settings.redis_prefix, generation(redis, settings), str(shard))
         names = States(decode_states(redis.lrange(keys.states, 0, -1))).names
         pattern = keys.cells(ALL, level, 0)[:-1] + b"*"
         for key in redis.scan_iter(pattern.replace(b"{", b"\\{").replace(b"}", b"\\}"), count=10_000):

@@ -18,8 +18,10 @@ import polars as pl
 
 from ..core.rows import Ints, Rows, concat
 from ..store.blocks import Block, Ids, Runs
-from .masks import Mask, folded
+from .masks import Mask, folded, folded_text
 
+_FEW: Final = 2_000
+"""Up to so many texts are folded sooner one by one than by polars, which takes a millisecond to begin."""
 _LOOSE_PART: Final = 8
 """One row in so many may be outside of the long columns, or held by nobody any more."""
 
@@ -43,7 +45,8 @@ class Columns:
     @classmethod
     def of(cls, parts: Sequence[Runs]) -> Columns:
         """All runs of some parts, in their order; at least one part."""
-        names = pl.Series(list(chain.from_iterable(part.names for part in parts)), dtype=pl.String)
+        texts = list(chain.from_iterable(part.names for part in parts))
+        names = pl.Series(texts, dtype=pl.String)
         return cls(
             np.concatenate([part.ids for part in parts]),
             concat([part.rows for part in parts]),
@@ -51,7 +54,7 @@ class Columns:
             np.concatenate([part.flow_run for part in parts]),
             np.concatenate([part.parent for part in parts]),
             names,
-            folded(names),
+            folded(names) if len(texts) > _FEW else pl.Series(list(map(folded_text, texts)), dtype=pl.String),
             np.concatenate([part.tags for part in parts]),
         )
 
@@ -86,6 +89,7 @@ class Shelf:
         self._spans: dict[int, tuple[int, int]] = {}
         self._placed: list[Runs] = []
         self._held: Sequence[Block] = ()
+        self._units: list[Unit] = []
         self._wanted: Sequence[Block] = ()
         self._parts: list[Part] = []
 
@@ -93,12 +97,14 @@ class Shelf:
         """The runs of the wanted blocks; `held` are all that the reader keeps, the wanted among them."""
         with self._lock:
             if held is not self._held:
-                units = _units(held)
-                if self._unfit(units):
-                    self._make([runs for runs, _ in units])
+                self._units = _units(held)
+                if self._unfit(self._units):
+                    self._make([runs for runs, _ in self._units])
                 self._held, self._wanted, self._parts = held, (), []
-            if list(map(id, wanted)) != list(map(id, self._wanted)):
-                self._parts = self._find(_units(wanted))
+            asked = list(map(id, wanted))
+            if asked != list(map(id, self._wanted)):
+                every = asked == list(map(id, held))
+                self._parts = self._find(self._units if every else _units(wanted))
                 self._wanted = wanted
             return self._parts
 
@@ -137,10 +143,17 @@ class Shelf:
 def _units(blocks: Sequence[Block]) -> list[Unit]:
     """What blocks are made of, without what is empty."""
     parts = ((block.base, block.keep) for block in blocks), ((block.fresh, None) for block in blocks if block.fresh)
-    return [(runs, keep) for runs, keep in chain(*parts) if runs is not None and len(runs)]
+    return [(runs, keep) for runs, keep in chain(*parts) if runs is not None and len(runs.ids)]
 
 
 def _alive(units: Sequence[Unit]) -> Mask | None:
     if all(keep is None for _, keep in units):
         return None
-    return np.concatenate([np.ones(len(runs), np.bool_) if keep is None else keep for runs, keep in units])
+    alive = np.ones(sum(len(runs.ids) for runs, _ in units), np.bool_)
+    begin = 0
+    for runs, keep in units:
+        end = begin + len(runs.ids)
+        if keep is not None:
+            alive[begin:end] = keep
+        begin = end
+    return alive

@@ -52,6 +52,9 @@ class History:
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
             ledgers = self._shards.ledgers()
+        stopped = [f"shard {name} has stopped: {ledger.trouble}" for name, ledger in ledgers.items() if ledger.trouble]
+        if stopped:
+            raise NotReadyError("; ".join(stopped))
         behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
         if behind:
             raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")

@@ -98,8 +98,15 @@ def folded(names: pl.Series) -> pl.Series:
     if not len(other):
         return lower
     # Unicode's simple folding is not its lower case.
-    texts = pl.Series(["".join(map(fold, name)) for name in names.gather(other)], dtype=pl.String)
+    texts = pl.Series(list(map(folded_text, names.gather(other))), dtype=pl.String)
     return lower.scatter(other, texts)
+
+
+def folded_text(name: str | None) -> str | None:
+    """The same of one text."""
+    if name is None:
+        return None
+    return name.lower() if name.isascii() else "".join(map(fold, name))
 
 
 def times(values: Sequence[int | None]) -> Ints:

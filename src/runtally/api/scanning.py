@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,7 @@ from ..core.selection import expected_range, selection_of
 from ..core.time import text_of
 from ..errors import BadRequestError, BusyError, TooLargeError
 from ..settings import Settings
+from ..store.block_copies import BlockCopies, Lacking
 from ..store.blocks import BLOCK_LEVEL, MINUTES, Block
 from ..store.blocks import decode as decode_block
 from ..store.flow_runs import decode as decode_flow_runs
@@ -78,10 +78,18 @@ class _Snapshot:
             yield part[0], selected(part, tree.task_run, flow_runs, self.dictionaries)
 
 
-class _Derived:
-    """What is derived from one view and kept."""
+class _OfView(NamedTuple):
+    """Blocks of one view that are wanted, and which of them are lacking."""
 
-    def __init__(self) -> None:
+    buckets: list[int]
+    lacking: Lacking
+
+
+class _Derived:
+    """What is derived from a view's blocks and kept."""
+
+    def __init__(self, blocks: BlockCopies) -> None:
+        self.blocks = blocks
         self.shelf = Shelf()
         self.tables = Tables()
 
@@ -97,7 +105,7 @@ class Scanning:
         self._join = join
         self._stand = stand
         self._scans = asyncio.Semaphore(settings.max_scans)
-        self._derived: defaultdict[str, _Derived] = defaultdict(_Derived)
+        self._derived: dict[str, _Derived] = {}
         self._reading = asyncio.Lock()
         self._links: list[Link] = []
         self._gathering = 0
@@ -139,13 +147,18 @@ class Scanning:
                 async with self._shards.turn:
                     await self._shards.refresh(patches)
                     self._check_horizon(because, within)
-                    if number == 0:
-                        await self._check_size(because, blocks)
-                    reads = self._reads(parts, blocks)
-                    patches = {} if reads else self._patches(blocks, busy)
+                    self._forget()
+                    wanted = self._wanted(blocks)
+                    if number == 0 and any(lacking.absent for _, lacking in wanted):
+                        _check_size((await self._size(blocks)).rows, because, self._settings)
+                        wanted = self._wanted(blocks)
+                    reads = self._reads(parts, wanted)
+                    patches = {} if reads else self._patches(wanted, busy)
                     if not reads and not patches:
-                        found = [self._snapshot(view, parts, blocks(view)) for view in self._shards.views]
+                        views = zip(self._shards.views, wanted, strict=True)
+                        found = [self._snapshot(view, parts, buckets) for view, (buckets, _) in views]
                         rows = sum(snapshot.size for snapshot in found)
+                        _check_size(rows, because, self._settings)
                         stand = self._stand(now_us, line_of_scan(rows, because))
                         spent_s = {"read": time.perf_counter() - began}
                         return found, replace(stand, spent_s=spent_s, found="scan", raw_rows=rows)
@@ -164,29 +177,31 @@ class Scanning:
             if not self._gathering:
                 self._shards.trim_blocks()
 
-    def _patches(self, blocks: Blocks, busy: set[int]) -> Wanted:
+    def _wanted(self, blocks: Blocks) -> list[_OfView]:
+        """By view the blocks that are wanted, and which of them are lacking."""
+        wanted = [(view, blocks(view)) for view in self._shards.views]
+        return [_OfView(buckets, view.blocks.lacking(buckets)) for view, buckets in wanted]
+
+    def _patches(self, wanted: Sequence[_OfView], busy: set[int]) -> Wanted:
         """The blocks that are behind, by view. What was written again since it was read is read in every further round,
         of all shards since they write to the same buckets: else a busy range is seldom all there."""
-        behind = {raw for view in self._shards.views for bucket in blocks(view) for raw in _behind(view, bucket)}
+        behind = {raw for _, lacking in wanted for buckets in lacking.behind.values() for raw in buckets}
+        again: Sequence[Iterable[int]] = [lacking.behind for _, lacking in wanted]
         if behind and len(behind) <= _BUSY:
             busy |= behind
             for view in self._shards.views:
                 view.blocks.touch(busy)
-        wanted = {
-            at: [Place(BLOCK, bucket) for bucket in blocks(view) if _behind(view, bucket)]
-            for at, view in enumerate(self._shards.views)
-        }
-        return {at: places for at, places in wanted.items() if places}
+            views = zip(self._shards.views, wanted, strict=True)
+            again = [view.blocks.lacking(buckets).behind for view, (buckets, _) in views]
+        return {at: [Place(BLOCK, bucket) for bucket in found] for at, found in enumerate(again) if found}
 
-    def _reads(self, parts: Split, blocks: Blocks) -> list[Read]:
+    def _reads(self, parts: Split, wanted: Sequence[_OfView]) -> list[Read]:
         """What has to be read beside refreshes: blocks that are not here, or too many that are behind."""
         reads: list[Read] = []
-        for view in self._shards.views:
+        for view, (_, lacking) in zip(self._shards.views, wanted, strict=True):
             if parts.flow_run is not None and not view.flow_runs.known:
                 reads.append(self._flow_runs_read(view))
-            wanted = blocks(view)
-            behind = [bucket for bucket in wanted if _behind(view, bucket)]
-            absent = [bucket for bucket in wanted if view.blocks.behind(bucket) is None] + behind[_PATCHES:]
+            absent = [*lacking.absent, *[*lacking.behind][_PATCHES:]]
             reads += [
                 self._blocks_read(view, absent[at : at + _BLOCKS_A_READ])
                 for at in range(0, len(absent), _BLOCKS_A_READ)
@@ -196,7 +211,7 @@ class Scanning:
     async def _read(self, parts: Split, blocks: Blocks) -> None:
         """Read all of that, once for all scans that want it."""
         async with self._reading:
-            reads = iter(self._reads(parts, blocks))
+            reads = iter(self._reads(parts, self._wanted(blocks)))
 
             async def work(link: Link) -> None:
                 for read in reads:
@@ -249,20 +264,11 @@ class Scanning:
                 "task_runs.expected_start_time.after_, or leave those filters out."
             )
 
-    async def _check_size(self, because: Because, blocks: Blocks) -> None:
-        """Refuse a scan over the budget before anything is read for it; the caller has the turn."""
-        rows, _ = await self._size(blocks)
-        if rows > self._settings.max_scan_rows:
-            raise TooLargeError(
-                f"The filters on {', '.join(because)} need a scan of about {rows:,} runs, more than the "
-                f"{self._settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
-                "leave those filters out."
-            )
-
     async def _size(self, blocks: Blocks) -> Size:
         """How many runs: of days by their cells where a block is not here, else by the blocks. The caller has the
         turn."""
-        days = {at: _unknown_days(view, blocks(view)) for at, view in enumerate(self._shards.views)}
+        wanted = self._wanted(blocks)
+        days = {at: _days_of(lacking.absent) for at, (_, lacking) in enumerate(wanted)}
         places = {at: [Place(COARSEST.number, day) for day in found] for at, found in days.items()}
         for _ in range(_MAX_ROUNDS):
             lacking = {
@@ -275,7 +281,7 @@ class Scanning:
         rows = sum(_runs_in(self._shards.views[at], place) for at, found in places.items() for place in found)
         minutes = 0
         for at, view in enumerate(self._shards.views):
-            known = [bucket for bucket in blocks(view) if bucket // _BLOCKS_A_DAY not in days[at]]
+            known = [bucket for bucket in wanted[at].buckets if bucket // _BLOCKS_A_DAY not in days[at]]
             rows += sum(map(len, _here(view, known)))
             minutes += MINUTES * (len(known) + _BLOCKS_A_DAY * len(days[at]))
         return Size(rows, minutes)
@@ -289,6 +295,13 @@ class Scanning:
         dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
         size = sum(map(len, wanted))
         return _Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
+
+    def _forget(self) -> None:
+        """Drop what was derived from blocks that a view had to forget, before new ones need the memory."""
+        for view in self._shards.views:
+            found = self._derived.get(view.shard)
+            if found is None or found.blocks is not view.blocks:
+                self._derived[view.shard] = _Derived(view.blocks)
 
     async def _in_turn(self, stand: Stand, work: Callable[..., _T], *arguments: object) -> tuple[_T, Stand]:
         """Run a scan in a thread, a few at a time; the rest wait, for so long."""
@@ -361,14 +374,18 @@ def _here(view: View, buckets: list[int]) -> list[Block]:
     return [block for bucket in buckets if (block := view.blocks.get(bucket)) is not None]
 
 
-def _behind(view: View, bucket: int) -> set[int]:
-    return view.blocks.behind(bucket) or set()
+def _days_of(buckets: Sequence[int]) -> list[int]:
+    return sorted({bucket // _BLOCKS_A_DAY for bucket in buckets if bucket != NONE})
 
 
-def _unknown_days(view: View, buckets: list[int]) -> list[int]:
-    """Days of which a block is not here."""
-    absent = (bucket for bucket in buckets if bucket != NONE and view.blocks.behind(bucket) is None)
-    return sorted({bucket // _BLOCKS_A_DAY for bucket in absent})
+def _check_size(rows: int, because: Because, settings: Settings) -> None:
+    """Refuse a scan over the budget."""
+    if rows > settings.max_scan_rows:
+        raise TooLargeError(
+            f"The filters on {', '.join(because)} need a scan of about {rows:,} runs, more than the "
+            f"{settings.max_scan_rows:,} that RUNTALLY_MAX_SCAN_ROWS allows. Ask for a shorter range, or "
+            "leave those filters out."
+        )
 
 
 def _runs_in(view: View, place: Place) -> int:

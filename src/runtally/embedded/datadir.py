@@ -87,7 +87,7 @@ def own(path: Path) -> Iterator[DataDir]:
     path = path.expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _check_format(path)
+        check_format(path)
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UserError(f"the data dir {path} cannot be used: {error}; choose another with --data-dir") from None
@@ -103,7 +103,10 @@ def own(path: Path) -> Iterator[DataDir]:
         os.close(descriptor)
 
 
-def _check_format(path: Path) -> None:
+def check_format(path: Path) -> None:
+    """Raise `UserError` for a folder that is there and not ours, or of another format."""
+    if not path.exists():
+        return
     file = path / "format"
     if file.exists():
         found = file.read_text().strip()

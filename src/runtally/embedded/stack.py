@@ -99,7 +99,8 @@ class Stack:
         """
         from ..ops import topics
         from ..store.connect import connect
-        from ..store.ledger import accept_new_log, positions
+        from ..store.ledger import positions
+        from ..store.repair import accept_new_log
 
         if self.valkey:
             await asyncio.to_thread(self.valkey.start)

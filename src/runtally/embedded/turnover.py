@@ -18,7 +18,8 @@ from ..errors import SystemError_
 from ..ops import topics
 from ..simulate.play import Message
 from ..store.connect import connect
-from ..store.ledger import accept_new_log, positions
+from ..store.ledger import positions
+from ..store.repair import accept_new_log
 from .stack import Say, Stack
 
 MOST_BYTES: Final = 1_500 << 20

@@ -113,6 +113,8 @@ REASONS: Final[dict[str, str]] = {
     "unknown entity": "`entity` is none of the four.",
     "unknown action": "`action` is none of `upsert`, `patch` and `delete`.",
     "wrong topic": "The entity belongs on the other topic.",
+    "wrong partition": "It was forwarded to its own partition and came out in another one again: the number of "
+    "partitions was changed.",
     "impossible time": "A time outside 1970…2200, a `total_run_time` over 100 years, or an `occurred` or "
     "`state_timestamp` further ahead of the Kafka record than `RUNTALLY_MAX_CLOCK_SKEW`.",
 }

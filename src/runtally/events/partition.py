@@ -12,6 +12,8 @@ from aiokafka.partitioner import murmur2
 from ..core.changes import Change
 from .ids import text_of
 
+FORWARDED: Final = "runtally-forwarded"
+"""The header of a record that sat in another partition and was sent on to its own."""
 _CACHE_SIZE: Final = 100_000
 
 

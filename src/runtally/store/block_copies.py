@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.levels import NONE
 from ..core.rows import Rows
@@ -36,6 +36,13 @@ class Asked:
     touched: set[int] = field(default_factory=set)
 
 
+class Lacking(NamedTuple):
+    """Blocks that are not here, and by which raw buckets others are behind."""
+
+    absent: list[int]
+    behind: dict[int, set[int]]
+
+
 class BlockCopies:
     """Blocks by bucket; the one of runs without expected time has the bucket and the only raw bucket NONE."""
 
@@ -52,9 +59,11 @@ class BlockCopies:
         """The block, as new as it is; None when it is not here."""
         return self._blocks.get(bucket)
 
-    def behind(self, bucket: int) -> set[int] | None:
-        """By which raw buckets the block is behind; None when it is not here at all."""
-        return self._behind.get(bucket, set()) if bucket in self._blocks else None
+    def lacking(self, wanted: Iterable[int]) -> Lacking:
+        """What keeps some blocks from being held: those that are not here, and those that are behind."""
+        blocks, behind = self._blocks, self._behind
+        absent = [bucket for bucket in wanted if bucket not in blocks]
+        return Lacking(absent, {bucket: behind[bucket] for bucket in wanted if bucket in behind} if behind else {})
 
     def held(self) -> Sequence[Block]:
         """All blocks that are not behind, in the order of time; the same object until they change."""
@@ -77,7 +86,7 @@ class BlockCopies:
 
     def question(self, bucket: int) -> Asked:
         """What to ask for a block that is absent or behind, within a refresh; `put` it in the state of the reply."""
-        behind = self.behind(bucket)
+        behind = self._behind.get(bucket)
         if bucket == NONE:
             return Asked(bucket, None, ("EVAL", READ_NONE, 1, self._raw))
         if behind:

@@ -63,6 +63,17 @@ class CatalogShard:
         async with self._turn:
             return await self._fence.pulse(position)
 
+    async def stop(self, trouble: str) -> None:
+        """See `Fence.stop`."""
+        async with self._turn:
+            self.forget()
+            await self._fence.stop(trouble)
+
+    async def repaired(self) -> bool:
+        """See `Fence.repaired`."""
+        async with self._turn:
+            return await self._fence.repaired()
+
     async def expire(self, watermark_us: int) -> bool:
         """The catalog is kept for ever: there is nothing to do."""
         return False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -24,12 +22,10 @@ from redis.exceptions import (
 from ..errors import SettingError, UnfitServerError
 from ..settings import Settings
 from . import ledger as ledgers
+from .fitness import RULES, config_of
 from .keys import live_key
 
 log = logging.getLogger(__name__)
-
-_LISTPACK_ENTRIES = 512
-_LISTPACK_VALUE = 1024
 
 
 async def connect(settings: Settings, any_format: bool = False) -> Redis:
@@ -83,29 +79,15 @@ def shown(url: str) -> str:
 
 async def check(redis: Redis) -> None:
     """Refuse eviction; warn about what costs memory or durability."""
-    config = await _config(redis)
-    policy = config.get("maxmemory-policy", "noeviction")
-    if policy != "noeviction":
-        raise UnfitServerError(
-            f"Redis has maxmemory-policy {policy}, which would silently drop rollups: set maxmemory-policy noeviction"
-        )
-    if config and config.get("appendonly") != "yes" and not config.get("save"):
-        log.warning(
-            "Redis keeps nothing on disk (appendonly no, save empty): after a restart of Redis the workers rebuild "
-            "everything from the log; set appendonly yes"
-        )
-    for name, least in (
-        ("hash-max-listpack-entries", _LISTPACK_ENTRIES),
-        ("hash-max-listpack-value", _LISTPACK_VALUE),
-    ):
-        value = config.get(name)
-        if value is not None and int(value) < least:
-            log.warning(
-                "Redis has %s %s: runs will take about twice the memory; set it to %s or more",
-                name,
-                value,
-                least,
-            )
+    config, hidden = await config_of(redis)
+    if hidden:
+        log.warning("Redis does not show its configuration (%s): make sure that maxmemory-policy is noeviction", hidden)
+    for rule in RULES.values():
+        problem = rule(config)
+        if problem is not None and problem.fatal:
+            raise UnfitServerError(problem.text)
+        if problem is not None:
+            log.warning("%s", problem.text)
 
 
 async def check_format(redis: Redis, settings: Settings) -> None:
@@ -113,17 +95,3 @@ async def check_format(redis: Redis, settings: Settings) -> None:
     stored = await redis.hget(live_key(settings.redis_prefix), "format")
     if stored is not None:
         ledgers.check_format(int(stored), settings.redis_prefix)
-
-
-async def _config(redis: Redis) -> Mapping[str, str]:
-    wanted = ("maxmemory-policy", "appendonly", "save", "hash-max-listpack-*")
-    try:
-        raw: dict[Any, Any] = await redis.config_get(*wanted)
-    except ResponseError as error:
-        log.warning("Redis does not show its configuration (%s): make sure that maxmemory-policy is noeviction", error)
-        return {}
-    return {_text(name): _text(value) for name, value in raw.items()}
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from ..core.changes import Change
-from ..errors import FencedError
+from ..errors import FencedError, LedgerTroubleError
 from ..settings import Settings
 from . import ledger as ledgers
 from .keys import CATALOG, Keys
@@ -64,6 +64,7 @@ class Fence:
         self._settings = settings
         self._link = Link(redis)
         self._ledger: Ledger | None = None
+        self._stopped_at: tuple[bytes | None, ...] = ()
 
     @property
     def ledger(self) -> Ledger:
@@ -75,8 +76,8 @@ class Fence:
     async def open(self, log: LogEnds) -> Ledger:
         """Read the ledger, or write a new one; check it against the log; begin a new epoch.
 
-        Raises `LedgerTroubleError` when the log is another one, `UnfitServerError` for another partition count or
-        format, `FencedError` when another generation is live.
+        Raises `LedgerTroubleError`, which the ledger then tells too, when the log is another one or has another
+        partition count, `UnfitServerError` for another format, `FencedError` when another generation is live.
         """
         self._ledger = None
         key = self.keys.ledger
@@ -84,24 +85,31 @@ class Fence:
         _, flat = await self._link.call([("WATCH", key), ("HGETALL", key)])
         known = ledgers.decode(flat)
         # After the ledger is watched: who makes another generation live removes the ledgers of this one later.
-        await self._check_generation(log)
-        if known is None:
-            opened = ledgers.fresh(log)
-        else:
-            await ledgers.check_log(self.shard, known, log)
-            opened = replace(known, seq=known.seq + 1, epoch=ledgers.new_epoch(), caught_up_at=max(known.next, log.end))
-        commands: list[Command] = [("HSET", key, *ledgers.encode(opened))]
-        if await self._link.transaction(commands) is None:
-            raise FencedError(self.shard, "another worker wrote while the ledger was read")
+        partitions = await self._check_generation(log)
+        try:
+            opened = await self._opened(known, log, partitions)
+        except LedgerTroubleError as error:
+            await self._stop(known, error.detail)
+            raise
+        await self._put(opened, "another worker wrote while the ledger was read")
         self._ledger = opened
         return opened
 
+    async def stop(self, trouble: str) -> None:
+        """Write down why this shard does not go on, unless somebody else has written; forget the ledger."""
+        await self.begin()
+        await self._stop(self.ledger, trouble)
+
+    async def repaired(self) -> bool:
+        """Whether somebody has written to the ledger since this writer stopped."""
+        (found,) = await self._link.call([self._stand()])
+        return tuple(found) != self._stopped_at
+
     async def begin(self, reads: Sequence[Command] = ()) -> list[Any]:
         """Put the ledger under WATCH, check that it is as known, and read; the replies of `reads`."""
-        key = self.keys.ledger
-        replies = await self._link.call([("WATCH", key), ("HMGET", key, "epoch", "seq", "next"), *reads])
+        replies = await self._link.call([("WATCH", self.keys.ledger), self._stand(), *reads])
         known = self.ledger
-        if replies[1] != [known.epoch.encode(), b"%d" % known.seq, b"%d" % known.next]:
+        if replies[1] != _stand_of(known):
             await self._link.call([("UNWATCH",)])
             self._ledger = None
             raise FencedError(self.shard, "the ledger is not as this worker left it")
@@ -165,23 +173,60 @@ class Fence:
                 self.shard, f"the batch begins at {batch.first_offset}, the ledger expects {self.ledger.next}"
             )
 
-    async def _check_generation(self, log: LogEnds) -> None:
+    async def _check_generation(self, log: LogEnds) -> int:
+        """The partition count that a shard of this generation has to be of."""
         live = await ledgers.read_live(self._link, self._settings)
         if self._beside:
             if live is None or live.filling != self._generation:
                 raise FencedError(self.shard, "its generation is not being filled any more")
-            return
+            return log.partitions
         if live is None:
             if self.shard == CATALOG:
-                return
+                return log.partitions
             live = await ledgers.found_live(self._link, self._settings, self._generation, log.partitions)
         if live.generation != self._generation:
             raise FencedError(self.shard, "another generation of the data is live now")
         live.check_format(self._settings)
+        return log.partitions if self.shard == CATALOG else live.partitions
+
+    async def _opened(self, known: Ledger | None, log: LogEnds, partitions: int) -> Ledger:
+        if known is None:
+            ledgers.check_partitions(self.shard, partitions, log)
+            return ledgers.fresh(log)
+        await ledgers.check_log(self.shard, known, log)
+        return replace(
+            known,
+            seq=known.seq + 1,
+            epoch=ledgers.new_epoch(),
+            caught_up_at=max(known.next, log.end),
+            trouble="" if self.shard == CATALOG else ledgers.outdated(known),
+        )
+
+    async def _stop(self, known: Ledger | None, trouble: str) -> None:
+        """Under WATCH. A shard without a ledger has nowhere to write it."""
+        self._ledger = None
+        if known is None or known.trouble == trouble:
+            await self._link.call([("UNWATCH",)])
+        else:
+            known = replace(known, seq=known.seq + 1, trouble=trouble)
+            await self._put(known, "another worker wrote while this one stopped")
+        self._stopped_at = (None, None, None) if known is None else tuple(_stand_of(known))
+
+    def _stand(self) -> Command:
+        return ("HMGET", self.keys.ledger, "epoch", "seq", "next")
 
     async def _write(self, moved: Ledger, commands: Sequence[Command]) -> None:
+        await self._put(moved, "another writer moved the ledger; nothing was written", commands)
+        self._ledger = moved
+
+    async def _put(self, moved: Ledger, otherwise: str, commands: Sequence[Command] = ()) -> None:
+        """Write the ledger that is under WATCH, and more with it; `FencedError` with these words if it moved."""
         done = await self._link.transaction([("HSET", self.keys.ledger, *ledgers.encode(moved)), *commands])
         if done is None:
             self._ledger = None
-            raise FencedError(self.shard, "another writer moved the ledger; nothing was written")
-        self._ledger = moved
+            raise FencedError(self.shard, otherwise)
+
+
+def _stand_of(ledger: Ledger) -> list[bytes]:
+    """What `Fence._stand` gives when the ledger is this one."""
+    return [ledger.epoch.encode(), b"%d" % ledger.seq, b"%d" % ledger.next]

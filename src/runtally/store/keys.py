@@ -36,7 +36,12 @@ _SHARD: Final = "<prefix>:{<g>.<shard>}:"
 _OF_CATALOG: Final = "<prefix>:{<g>.c}:"
 
 KEYS: Final = (
-    Key("<prefix>:live", "hash", "generation, format and partition count", "never"),
+    Key(
+        "<prefix>:live",
+        "hash",
+        "generation, format and partition count; while one is filled beside it or removed, `filling` and `fading`",
+        "never",
+    ),
     Key(f"{_SHARD}ledger", "hash", "the ledger", "never"),
     Key(f"{_SHARD}states", "list", "the shard's states, in the order of their numbers", "never"),
     Key(

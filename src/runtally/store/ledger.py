@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from ..core.cohorts import NAMES
 from ..core.retention import Horizons
 from ..core.scopes import SCOPES
-from ..errors import FencedError, LedgerTroubleError, NotReadyError, UnfitServerError
+from ..errors import LedgerTroubleError, NotReadyError, UnfitServerError
 from ..settings import Settings
 from .keys import CATALOG, FORMAT, Keys, live_key
 from .link import Command, Link
@@ -64,7 +64,8 @@ class Ledger:
     complete · `floor`, the seq up to which the touched sets have been trimmed · `caught_up_at`, the offset that must
     be passed before an answer is complete (the log's end at the last assignment) · `cells`, what the cells are of
     (see `current_cells`) · `cells_horizon` µs, the oldest instant whose cells and index are complete · `expired` and
-    `cells_expired`, the horizons up to which what lies behind has been put away.
+    `cells_expired`, the horizons up to which what lies behind has been put away · `trouble`, why the shard has stopped
+    and what to do, "" while it goes on.
     """
 
     next: int
@@ -80,6 +81,7 @@ class Ledger:
     cells_horizon: int = 0
     expired: int = 0
     cells_expired: int = 0
+    trouble: str = ""
 
     @property
     def horizons(self) -> Horizons:
@@ -156,7 +158,7 @@ def encode(ledger: Ledger) -> list[bytes | str | int]:
         *("watermark", ledger.watermark, "horizon", ledger.horizon, "floor", ledger.floor),
         *("caught_up_at", ledger.caught_up_at, "partitions", ledger.partitions, "mark", mark),
         *("cells", ledger.cells, "cells_horizon", ledger.cells_horizon),
-        *("expired", ledger.expired, "cells_expired", ledger.cells_expired),
+        *("expired", ledger.expired, "cells_expired", ledger.cells_expired, "trouble", ledger.trouble),
     ]
 
 
@@ -180,21 +182,29 @@ def decode(reply: list[bytes]) -> Ledger | None:
         cells_horizon=int(fields.get(b"cells_horizon", 0)),
         expired=int(fields.get(b"expired", 0)),
         cells_expired=int(fields.get(b"cells_expired", 0)),
+        trouble=fields.get(b"trouble", b"").decode(),
     )
 
 
-async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
-    """Raise when the log is not the one that the ledger has been following."""
-    if ledger.partitions != log.partitions:
-        raise UnfitServerError(
-            f"the topic has {log.partitions} partitions, the data in Redis was made from {ledger.partitions}: runs "
-            "would move between shards. Start with another RUNTALLY_REDIS_PREFIX to build everything anew from the log"
+def check_partitions(shard: str, made_from: int, log: LogEnds) -> None:
+    """Raise `LedgerTroubleError` when the topic has another partition count than the data was `made_from`."""
+    if made_from != log.partitions:
+        raise LedgerTroubleError(
+            shard,
+            f"the topic has {log.partitions} partitions, the data in Redis was made from {made_from}: runs would move "
+            "between shards. `runtally rebuild --from-log` builds everything anew",
         )
+
+
+async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
+    """Raise `LedgerTroubleError` when the log is not the one that the ledger has been following."""
+    check_partitions(shard, ledger.partitions, log)
     if ledger.next < log.first:
         raise LedgerTroubleError(
             shard,
             f"the log begins at offset {log.first}, but {ledger.next} is the next to apply: the records between are "
-            "gone (the topic's retention is shorter than the time the worker was away)",
+            "gone (the topic's retention is shorter than the time the worker was away). "
+            f"`runtally ledger skip {shard} --to {log.first} --yes-lose-events` goes on without them",
         )
     mark = ledger.mark
     if mark is None or mark.offset < log.first:
@@ -203,36 +213,15 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
     if found != mark:
         raise LedgerTroubleError(
             shard,
-            f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or truncated",
+            f"the record at offset {mark.offset} is not the one that was applied: the topic was recreated or "
+            f"truncated. If that is meant, `runtally ledger accept-new-log {shard}` keeps the data and goes on at the "
+            "log's beginning",
         )
 
 
-async def accept_new_log(redis: Redis, settings: Settings) -> None:
-    """Keep the data and follow a new log from its beginning, in every shard: for a log that lives in memory.
-
-    Safe to repeat: versions make applying events again harmless. Does nothing where there is no data. Raises
-    `FencedError` when a worker writes at the same time.
-    """
-    link = Link(redis)
-    try:
-        live = await read_live(link, settings)
-        if live is None:
-            return
-        for shard in [*map(str, range(live.partitions)), CATALOG]:
-            key = Keys(settings.redis_prefix, live.generation, shard).ledger
-            _, flat = await link.call([("WATCH", key), ("HGETALL", key)])
-            ledger = decode(flat)
-            if ledger is None:
-                continue
-            moved = replace(ledger, next=0, seq=ledger.seq + 1, epoch=new_epoch(), caught_up_at=0, mark=None)
-            if await link.transaction([("HSET", key, *encode(moved))]) is None:
-                raise FencedError(shard, "a worker is writing; stop it first")
-    finally:
-        await link.close()
-
-
-async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
-    """Where each shard would go on in the log; 0 for one that has no ledger. Empty before the first start."""
+async def read_ledgers(redis: Redis, settings: Settings) -> dict[str, Ledger | None]:
+    """Every shard's ledger by its name, the catalog's last; None for a shard that has none. Empty before the first
+    start. Raises `ServerLostError`."""
     link = Link(redis)
     try:
         live = await read_live(link, settings)
@@ -240,23 +229,31 @@ async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
             return {}
         shards = [*map(str, range(live.partitions)), CATALOG]
         keys = [Keys(settings.redis_prefix, live.generation, shard).ledger for shard in shards]
-        found = await link.call([("HGET", key, "next") for key in keys])
+        found = await link.call([("HGETALL", key) for key in keys])
     finally:
         await link.close()
-    return {shard: int(offset or 0) for shard, offset in zip(shards, found, strict=True)}
+    return {shard: decode(flat) for shard, flat in zip(shards, found, strict=True)}
+
+
+async def positions(redis: Redis, settings: Settings) -> dict[str, int]:
+    """Where each shard would go on in the log; 0 for one that has no ledger. Empty before the first start."""
+    found = await read_ledgers(redis, settings)
+    return {shard: 0 if ledger is None else ledger.next for shard, ledger in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
     """What the `live` key says: which generation of data is served, of how many shards and of which format it is.
 
-    `filling`: a generation that is being filled beside it, "" for none; `fading`: those whose keys are being removed.
+    `filling`: a generation that is being filled beside it, "" for none, of `filling_format`; `fading`: those whose keys
+    are being removed.
     """
 
     generation: str
     partitions: int
     format: int
     filling: str = ""
+    filling_format: int = 0
     fading: tuple[str, ...] = ()
 
     def check_format(self, settings: Settings) -> None:
@@ -274,11 +271,13 @@ def live_of(flat: list[bytes]) -> Live | None:
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     if not fields:
         return None
+    filling, filling_format = fields.get(b"filling", b" 0").decode().split(" ")
     return Live(
         fields[b"generation"].decode(),
         int(fields[b"partitions"]),
         int(fields[b"format"]),
-        fields.get(b"filling", b"").decode(),
+        filling,
+        int(filling_format),
         tuple(fields.get(b"fading", b"").decode().split()),
     )
 

@@ -83,6 +83,17 @@ class RunsShard:
         async with self._turn:
             return await self._fence.pulse(position)
 
+    async def stop(self, trouble: str) -> None:
+        """See `Fence.stop`."""
+        async with self._turn:
+            self.forget()
+            await self._fence.stop(trouble)
+
+    async def repaired(self) -> bool:
+        """See `Fence.repaired`."""
+        async with self._turn:
+            return await self._fence.repaired()
+
     def forget(self) -> None:
         """Drop every cache: after a revocation, a seek, or any doubt."""
         self._families.clear()
@@ -137,8 +148,9 @@ class RunsShard:
                 token = requested(request)
                 if token is None:
                     return False
-                horizon = self._fence.ledger.horizon
-                complete = sorted(day for day in self._days if day * DAY_US >= horizon)
+                known = self._fence.ledger
+                # Before the horizon cells hold runs that have no records; what is expired holds none but those that do.
+                complete = sorted(day for day in self._days if not known.cells_expired <= day * DAY_US < known.horizon)
                 self._rebuild = Rebuild(token, [NONE, *complete])
             if await self._rebuild.step(self._fence, self._cohorts, self._states):
                 self._rollups.clear()

@@ -48,6 +48,12 @@ class Shard(Protocol):
     async def pulse(self, position: int | None) -> bool:
         """Whether the ledger is as this worker left it."""
 
+    async def stop(self, trouble: str) -> None:
+        """Write down why this shard does not go on."""
+
+    async def repaired(self) -> bool:
+        """Whether somebody has written to the ledger since it stopped."""
+
     def forget(self) -> None:
         """Drop every cache."""
 

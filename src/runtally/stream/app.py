@@ -26,7 +26,7 @@ from ..store.shard import shard
 from .checking import RunningCheck
 from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
-from .intake import Intake, TooManyBadError
+from .intake import Intake
 from .lane import Lane, LaneState
 from .log import Log
 
@@ -52,7 +52,7 @@ def run_worker(settings: Settings) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         uvloop.run(_Worker(settings).run())
-    except (RuntallyError, TooManyBadError) as error:
+    except RuntallyError as error:
         log.error("%s", error)
         return 1
     return 0

@@ -1,26 +1,29 @@
 """From the records of a fetch to a batch: parsed, the bad ones to dead letters, the misplaced ones forwarded.
 
 Both are sent, and taken by the broker, before the batch is committed: what the ledger has passed is either in Redis
-or somewhere else in Kafka, never nowhere.
+or somewhere else in Kafka, never nowhere. A batch that has to be tried again is not sent again by the same worker; what
+another worker sends again has the same place in its headers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from ..core.changes import Change
 from ..core.retention import day_of
-from ..errors import BadEventError
+from ..errors import BadEventError, TooManyBadError
+from ..events.contract import bad
 from ..events.dead_letter import dead_letter
-from ..events.partition import Partitioner, key_of
+from ..events.partition import FORWARDED, Partitioner, key_of
 from ..events.publish import Publisher, Record
 from ..events.snapshots import parse_all
 from ..events.wire import Ignored
 from ..metrics import Metrics
 from ..settings import Settings
 from ..store.shard import CATALOG, Batch
+from .limits import Limits, Tally, TooMany
 from .log import mark_of
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 _CREATE_TIME: Final = 0
 _MAX_AHEAD_US: Final = 3600 * 1_000_000
 _WARN_FORWARDED: Final = 100
+_MAX_WORDS: Final = 300
 
 
 def by_day(records: Sequence[Any], watermark_us: int, now_us: int) -> Iterator[Sequence[Any]]:
@@ -51,10 +55,6 @@ def _is_ahead(record: Any, now_us: int) -> bool:
     return ahead
 
 
-class TooManyBadError(Exception):
-    """Nearly everything on a partition is bad: a misconfigured producer. The worker stops instead of draining it."""
-
-
 class Intake:
     """Reads the records of one partition."""
 
@@ -75,7 +75,10 @@ class Intake:
         self._partition = partition
         self._shard = str(partition) if topic == "runs" else CATALOG
         self._partition_of = Partitioner(partitions)
-        self._bad_in_a_row = 0
+        self._limits = Limits(settings.dead_letter_limit, settings.dead_letter_ratio)
+        # By the offset up to which they go: a batch may come again, and is then judged from where it began.
+        self._tallies: dict[int, Tally] = {}
+        self._sent: set[tuple[int, int]] = set()
         self._forwarded = 0
 
     async def batch(self, first_offset: int, records: Sequence[Any], now_us: int) -> Batch:
@@ -90,68 +93,94 @@ class Intake:
             max_clock_skew_us=self._settings.max_clock_skew,
         )
         changes: list[Change] = []
-        bad: list[tuple[Any, BadEventError]] = []
+        refused: list[tuple[int, BadEventError]] = []
         misplaced: list[tuple[Any, Change]] = []
         watermark = ignored = 0
         partition_of, here = self._partition_of, self._partition
-        for record, one in zip(records, found, strict=True):
+        for position, (record, one) in enumerate(zip(records, found, strict=True)):
             record_us = record.timestamp * 1000
             if _is_ahead(record, now_us):
-                bad.append(
-                    (record, BadEventError("impossible time", "the record's own timestamp is over an hour ahead"))
-                )
+                refused.append((position, bad("impossible time", "the record's own timestamp is over an hour ahead")))
                 continue
             if isinstance(one, BadEventError):
-                bad.append((record, one))
+                refused.append((position, one))
                 continue
             watermark = max(watermark, record_us)
             if isinstance(one, Ignored):
                 ignored += 1
             elif partition_of(one) == here:
                 changes.append(one)
+            elif any(name == FORWARDED for name, _ in record.headers):
+                refused.append((position, self._astray(one)))
             else:
                 misplaced.append((record, one))
+        self._judge(first_offset, records, refused)
+        self._sent = {(offset, timestamp) for offset, timestamp in self._sent if offset >= first_offset}
         if ignored:
             self._metrics["events_ignored_total"].labels(self._shard).inc(ignored)
-        if bad:
-            await self._bury(bad, all_bad=not (changes or misplaced))
-        elif changes or misplaced:
-            self._bad_in_a_row = 0
-        if misplaced:
-            await self._forward(misplaced)
+        await self._bury([(records[at], error) for at, error in refused if self._is_new(records[at])])
+        await self._forward([(record, change) for record, change in misplaced if self._is_new(record)])
         return Batch(first_offset, records[-1].offset + 1, changes, mark_of(records[-1]), watermark)
 
-    async def _bury(self, bad: Sequence[tuple[Any, BadEventError]], *, all_bad: bool) -> None:
-        self._bad_in_a_row = self._bad_in_a_row + len(bad) if all_bad else 0
-        if self._bad_in_a_row >= self._settings.dead_letter_limit:
+    def _judge(self, first_offset: int, records: Sequence[Any], refused: Sequence[tuple[int, BadEventError]]) -> None:
+        """Raise when too many are bad, before anything of them is sent."""
+        before = self._tallies.get(first_offset, Tally())
+        after = before.after(len(records), [position for position, _ in refused], self._limits)
+        if isinstance(after, TooMany):
+            offset = records[after.position].offset
             raise TooManyBadError(
-                f"{self._bad_in_a_row} events in a row on {self._name}[{self._partition}] are bad, the last one: "
-                f"{bad[-1][1]}. A producer is misconfigured; the worker stops instead of draining the topic"
+                self._shard,
+                f"{after.words} on {self._name}[{self._partition}] are bad, among them those from offset {offset} on, "
+                f"the last one: {str(refused[-1][1])[:_MAX_WORDS]}. A producer is misconfigured, and must not drain "
+                "the topic into dead letters. Mend it; to let these events pass all the same, start the worker with a "
+                "larger RUNTALLY_DEAD_LETTER_LIMIT",
+                offset,
             )
-        await self._publisher.forward(self._letter(record, error) for record, error in bad)
-        for _, error in bad:
+        self._tallies = {first_offset: before, records[-1].offset + 1: after}
+
+    def _is_new(self, record: Any) -> bool:
+        """Whether this worker has not sent it on already, in an earlier attempt at this batch."""
+        return (record.offset, record.timestamp) not in self._sent
+
+    def _astray(self, change: Change) -> BadEventError:
+        return bad(
+            "wrong partition",
+            f"it was forwarded to partition {self._partition} and belongs to {self._partition_of(change)}: workers do "
+            "not agree on the number of partitions",
+        )
+
+    async def _bury(self, refused: Sequence[tuple[Any, BadEventError]]) -> None:
+        if not refused:
+            return
+        await self._publisher.forward(self._letter(record, error) for record, error in refused)
+        self._note_sent(record for record, _ in refused)
+        for _, error in refused:
             self._metrics["events_bad_total"].labels(self._shard, error.reason).inc()
+        last, error = refused[-1]
         log.warning(
             "%s[%d]: %d bad events went to dead letters, the last one at offset %d: %s",
             self._name,
             self._partition,
-            len(bad),
-            bad[-1][0].offset,
-            bad[-1][1],
+            len(refused),
+            last.offset,
+            error,
         )
 
     async def _forward(self, misplaced: Sequence[tuple[Any, Change]]) -> None:
+        if not misplaced:
+            return
         await self._publisher.forward(
             Record(
                 self._name,
                 key_of(change),
                 record.value,
-                [*record.headers, ("runtally-forwarded", b"1")],
+                [*record.headers, (FORWARDED, b"1")],
                 self._partition_of(change),
                 record.timestamp,
             )
             for record, change in misplaced
         )
+        self._note_sent(record for record, _ in misplaced)
         self._metrics["events_forwarded_total"].labels(self._shard).inc(len(misplaced))
         before, self._forwarded = self._forwarded, self._forwarded + len(misplaced)
         if before < _WARN_FORWARDED <= self._forwarded:
@@ -162,6 +191,9 @@ class Intake:
                 self._partition,
                 self._forwarded,
             )
+
+    def _note_sent(self, records: Iterable[Any]) -> None:
+        self._sent.update((record.offset, record.timestamp) for record in records)
 
     def _letter(self, record: Any, error: BadEventError) -> Record:
         letter = dead_letter(

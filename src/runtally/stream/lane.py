@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from faust.types import TP
 
-from ..errors import FencedError, LedgerTroubleError, ServerLostError
+from ..errors import FencedError, LedgerTroubleError, ServerLostError, TooManyBadError
 from ..metrics import Metrics
 from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
@@ -84,12 +84,18 @@ class Lane:
             return
 
     async def pulse(self) -> None:
-        """Open the shard if it is not; else see whether the ledger is still as this worker left it."""
-        if self.state == "stopped" or self._turn.locked():
+        """Open the shard if it is not, also one that stopped, once somebody has repaired it; else see whether the
+        ledger is still as this worker left it."""
+        if self._turn.locked():
             return
         async with self._turn:
             try:
-                if self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
+                if self.state == "stopped":
+                    # Cells of another version are rebuilt by `rebuild`, which says so.
+                    if not self._outdated and await self._shard.repaired():
+                        self._reason = "repaired"
+                        await self._open()
+                elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
                     await self._open()
                 elif not await self._shard.pulse(await self._position()):
                     log.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
@@ -143,7 +149,7 @@ class Lane:
         async with self._turn:
             while not self._leaving and self.state != "stopped" and fetched.run == self._consumer.run_of(self._tp):
                 try:
-                    await self._apply(fetched)
+                    await self._apply_or_stop(fetched)
                     return
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -151,6 +157,13 @@ class Lane:
                     self._wait_for(error, "lost")
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    async def _apply_or_stop(self, fetched: Fetched) -> None:
+        try:
+            await self._apply(fetched)
+        except (LedgerTroubleError, TooManyBadError) as error:
+            await self._shard.stop(error.detail)
+            self._stop(error.detail)
 
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
@@ -170,7 +183,13 @@ class Lane:
     async def _apply_records(self, begin: int, records: Sequence[Any], now_us: int) -> Batch | None:
         """Apply records of one day; None when the lane is left before that."""
         started = time.monotonic()
-        batch = await self._intake.batch(begin, records, now_us)
+        try:
+            batch = await self._intake.batch(begin, records, now_us)
+        except TooManyBadError as error:
+            good = [record for record in records if record.offset < error.offset]
+            if good:
+                await self._apply_records(begin, good, now_us)
+            raise
         parse_s = time.monotonic() - started
         while await self._shard.expire(batch.watermark_us):
             if self._leaving:
@@ -197,11 +216,11 @@ class Lane:
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self._stop(str(error))
+            self._stop(error.detail)
             return
         if self._shard.outdated:
             self._outdated = True
-            self._stop(f"shard {self.name}: {self._shard.outdated}")
+            self._stop(self._shard.outdated)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
@@ -212,8 +231,9 @@ class Lane:
         self.state, self.trouble = "live", ""
 
     def _stop(self, trouble: str) -> None:
+        """Until somebody decides; the ledger tells the trouble too."""
         self.state, self.trouble = "stopped", trouble
-        log.error("%s. This shard stops, the others go on", trouble)
+        log.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
         self._empty_queue()
 
     def _empty_queue(self) -> None:
@@ -237,6 +257,8 @@ class Lane:
         return now[1] if settled else None
 
     def _wait_for(self, error: FencedError | ServerLostError, reason: str) -> None:
+        if self.state == "stopped" and not self._outdated:
+            return
         if self.trouble != str(error):
             log.warning("shard %s: %s; waiting", self.name, error)
         if reason == "fenced":
