@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
-
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import LedgerTroubleError, ServerLostError, UserError
 from ..settings import Settings
@@ -19,6 +17,9 @@ from ..store.keys import CATALOG
 from ..store.ledger import Ledger, LogEnds, check_log, check_partitions, read_ledgers
 from ..store.repair import go_on_at
 from ..stream.log import Log
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 State = Literal["ready", "behind", "stopped", "unfit", "none"]
 """`ready`: what the log held at the last assignment is applied · `behind`: not yet · `stopped`: a worker found trouble
