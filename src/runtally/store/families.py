@@ -155,6 +155,8 @@ class Families:
         for (bucket, places), records in zip(pieces, replies, strict=True):
             for (family, run), record in zip(places, records, strict=True):
                 if record is None or raw_bucket(minute_of(record)) != bucket:
+                    # Refused here when it was another worker that has moved it meanwhile.
+                    await self._fence.begin()
                     raise LedgerTroubleError(
                         self._fence.shard,
                         f"the index names run {run.hex()} in raw bucket {bucket}, where it is not: something else "
