@@ -16,7 +16,7 @@ from redis import Redis
 
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
-from runtally.settings import Settings, parse_duration_us
+from runtally.settings import NEVER_US, Settings, parse_duration_us
 from runtally.store.keys import named
 
 from .servers import found
@@ -174,9 +174,13 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     values = settings.model_dump()
     return {
-        f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
+        f"RUNTALLY_{name.upper()}": str(value) if name not in durations else duration_text(value)
         for name, value in values.items()
     }
+
+
+def duration_text(duration_us: int) -> str:
+    return "never" if duration_us == NEVER_US else f"{duration_us // 1_000_000}s"
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ RULES = (
         "whether a raw run is of a subflow stands with its flow run",
     ),
     Rule(
-        "api/answer.py",
+        "api/minutes.py",
         "group = group | np.where(child",
         "group = group | 0 * np.where(child",
         "and is looked up there",
@@ -220,15 +220,24 @@ RULES = (
     Rule("api/cells.py", "self._sums.drop(view.dropped())", "view.dropped()", "sums of changed buckets are dropped"),
     Rule(
         "store/view.py",
-        "self._drop(int(minute) for minute in replies[3])",
+        "self._drop(int(minute) for minute in look[3])",
         "pass",
         "copies of changed minutes are dropped",
     ),
     Rule(
         "store/view.py",
-        "                self._discard(Place(FLOW_RUN, 0, ALL, flow_run))",
+        "                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))",
         "                pass",
         "copies of changed flow runs are dropped",
+    ),
+    Rule("store/view.py", "self.flow_runs_version += bool(look[4])", "pass", "and what was made of them"),
+    Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),
+    Rule(
+        "api/shards.py",
+        "return self._seen > begun",
+        "return self._seen > 0",
+        "another's refresh is of use only if it began later",
+        ATTACKS,
     ),
     Rule(
         "store/view.py",

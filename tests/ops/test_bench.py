@@ -47,18 +47,25 @@ def test_the_load_is_what_the_contract_accepts_in_order_of_time() -> None:
     assert list(load) == events
 
 
+INGEST = [
+    *("events", "runs", "events_per_second", "events_per_cpu_second", "bare_events_per_second", "bare_ratio"),
+    *("redis_bytes_per_run", "redis_cpu_us_per_event"),
+]
+
+
+@pytest.mark.slow
 def test_ingest_prints_its_numbers_and_nothing_else(bench: Bench) -> None:
     found = bench("ingest", "--events", "60000")
-    assert list(found) == [
-        *("events", "runs", "events_per_second", "events_per_cpu_second", "bare_events_per_second", "bare_ratio"),
-        *("redis_bytes_per_run", "redis_cpu_us_per_event"),
-    ]
+    assert list(found) == INGEST
     assert all(value > 0 for value in found.values())
 
 
 @pytest.mark.kafka
 async def test_on_given_servers_nothing_is_left_behind(bench: Bench, kafka: str, redis_url: str) -> None:
-    await asyncio.to_thread(bench, "ingest", "--events", "60000", "--kafka", kafka, "--redis-url", redis_url)
+    servers = ("--kafka", kafka, "--redis-url", redis_url)
+    found = await asyncio.to_thread(bench, "ingest", "--events", "60000", *servers)
+    assert list(found) == INGEST
+    assert all(value > 0 for value in found.values())
     with Redis.from_url(redis_url) as redis:
         assert redis.keys() == []
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)

@@ -35,8 +35,12 @@ class Found(NamedTuple):
     view: npt.NDArray[np.intp]
 
 
+_NOTHING_FOUND: Final = Found(_NOTHING, np.empty(0, np.intp))
+
+
 class CellSums:
-    """Sums by outcome and place, within a budget of bytes."""
+    """Sums by outcome and place, within a budget of bytes. Under the complement of an outcome's number, each shard's
+    cells of a minute apart, with the position of its view as one more column."""
 
     def __init__(self, budget_bytes: int, numbering: Numbering) -> None:
         self._numbering = numbering
@@ -80,6 +84,33 @@ class CellSums:
         here = [table for table in found if table is not None]
         return of_table(np.concatenate(here, axis=1)) if here else _NOTHING
 
+    def by_shard(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> Found:
+        """The cells of minutes, each shard's apart, as far as they can be had; for the others see `of`."""
+        apart = ~resolved.number
+        wanted = places.tolist()
+        found = [self._known.get((apart, place)) for place in wanted]
+        lacking = places[[table is None for table in found]]
+        if len(lacking):
+            self._cut(views, resolved, lacking, missing)
+            found = [self._known.get((apart, place)) for place in wanted]
+        here = [table for table in found if table is not None]
+        if not here:
+            return _NOTHING_FOUND
+        table = np.concatenate(here, axis=1)
+        return Found(of_table(table[:-1]), table[-1].astype(np.intp))
+
+    def _cut(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
+        minutes = bucket_of_place(places, 0).tolist()
+        copies = cells_of(views, resolved, 0, minutes, missing)
+        ready = [number for number in range(len(minutes)) if all(stored[number] is not None for stored in copies)]
+        if not ready:
+            return
+        kept = [[stored[number] for number in ready] for stored in copies]
+        sums, view = gathered(views, resolved, 0, [minutes[n] for n in ready], kept, self._numbering)
+        table = np.concatenate([as_table(sums), view[None, :].astype(np.int64)])
+        order = np.argsort(sums.bucket, kind="stable")
+        self._keep(~resolved.number, places[ready], sums.bucket[order], table[:, order])
+
     def _make(self, views: Sequence[View], resolved: Resolved, level: int, places: Ints, missing: Missing) -> None:
         buckets = bucket_of_place(places, level).tolist()
         copies = cells_of(views, resolved, level, buckets, missing)
@@ -88,14 +119,16 @@ class CellSums:
             return
         kept = [[stored[number] for number in ready] for stored in copies]
         sums = summed(gathered(views, resolved, level, [buckets[n] for n in ready], kept, self._numbering).sums)
-        table = as_table(sums)
         self.misses += len(ready)
-        made = places[ready]
-        first = np.searchsorted(sums.bucket, made).tolist()
-        last = np.searchsorted(sums.bucket, made, side="right").tolist()
-        for place, begin, end in zip(made.tolist(), first, last, strict=True):
-            self._known.put((resolved.number, place), table[:, begin:end].copy())
-            self._outcomes[place].add(resolved.number)
+        self._keep(resolved.number, places[ready], sums.bucket, as_table(sums))
+
+    def _keep(self, key: int, places: Ints, of_entry: Ints, table: Table) -> None:
+        """Keep a table's entries by place; `of_entry` is each one's, in order."""
+        first = np.searchsorted(of_entry, places).tolist()
+        last = np.searchsorted(of_entry, places, side="right").tolist()
+        for place, begin, end in zip(places.tolist(), first, last, strict=True):
+            self._known.put((key, place), table[:, begin:end].copy())
+            self._outcomes[place].add(key)
 
 
 def cells_of(
@@ -145,7 +178,7 @@ def gathered(
         codes.append(np.repeat(_codes(view, resolved, level, fields, numbering), sizes))
         positions.append(np.full(len(cells), position))
     if not packed:
-        return Found(_NOTHING, np.empty(0, np.intp))
+        return _NOTHING_FOUND
     code, position_of = np.concatenate(codes), np.concatenate(positions)
     bucket_of = np.repeat(np.array(of_bucket, np.int64), counts)
     sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, code, level)

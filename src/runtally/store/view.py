@@ -46,9 +46,6 @@ from .records import (
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
 _OVERHEAD: Final = 200
-_HOT_REFRESHES: Final = 8
-"""For so many refreshes after it was asked for, a place that changed is read along."""
-_MAX_HOT: Final = 200
 
 
 class Place(NamedTuple):
@@ -97,6 +94,38 @@ class Reply:
     pairs: list[bytes]
 
 
+_LOOK: Final = """
+local stand = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return {} end
+local found = {
+  redis.call('HGETALL', KEYS[1]),
+  redis.call('LRANGE', KEYS[2], ARGV[3], -1),
+  redis.call('LRANGE', KEYS[3], ARGV[4], -1),
+}
+if ARGV[1] == '' then
+  found[4] = redis.call('SMEMBERS', KEYS[4])
+else
+  found[4] = redis.call('ZRANGE', KEYS[5], '(' .. ARGV[2], '+inf', 'BYSCORE')
+  found[5] = redis.call('ZRANGE', KEYS[6], '(' .. ARGV[2], '+inf', 'BYSCORE')
+end
+return found
+"""
+"""Server-side: nothing if the ledger stands where it stood (ARGV: epoch and seq, empty at first), else it and what is
+new: states, cohorts (ARGV: how many are known), touched minutes and flow runs; at first all days in their place."""
+
+_READ_VALUES: Final = """
+local found = {}
+for at = 1, #KEYS do found[at] = redis.call('HGET', KEYS[at], ARGV[at]) end
+return found
+"""
+"""Server-side: a field (ARGV) of each hash (KEYS). One reply where each command would have two."""
+
+_READ_HASHES: Final = """
+local found = {}
+for at = 1, #KEYS do found[at] = redis.call('HGETALL', KEYS[at]) end
+return found
+"""
+
 _READ_MINUTES: Final = f"""
 local wanted, found, pairs = {{}}, {{}}, redis.call('HGETALL', KEYS[1])
 for at = 1, #ARGV do wanted[tonumber(ARGV[at])] = true end
@@ -114,18 +143,20 @@ Copy = Stored | RawMinute | Reply | Cohort
 
 
 class View:
-    """One shard, as last read. `weight` is about the memory that its copies take."""
+    """One shard, as last read. `flow_runs_version` is another one whenever `cohort` may give something else."""
 
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
-        self._places_read: list[Place] = []
+        self._blocks_read: list[Place] = []
+        self._values_read: list[Place] = []
+        self._hashes_read: list[Place] = []
         self._minutes_read: defaultdict[int, list[int]] = defaultdict(list)
-        self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
         self.cohorts: list[Cohort] = []
+        self.flow_runs_version = 0
         self._ledger: Ledger | None = None
         self._states = States()
         self._extra: dict[State, int] = {}
@@ -185,13 +216,13 @@ class View:
 
     def cells(self, place: Place) -> Stored | None:
         """The cells of a place, None when they are not here."""
-        found = self._use(place)
+        found = self._copies.get(place)
         assert found is None or isinstance(found, Stored)
         return found
 
     def cohort(self, flow_run: bytes) -> Cohort | None:
         """The cohort of a flow run's task runs, None when it is not here."""
-        found = self._use(Place(FLOW_RUN, 0, ALL, flow_run))
+        found = self._copies.get(Place(FLOW_RUN, 0, ALL, flow_run))
         assert found is None or isinstance(found, tuple)
         return found
 
@@ -203,7 +234,7 @@ class View:
     def raw(self, minute: int) -> RawMinute | None:
         """The raw runs of a minute, None when they are not here."""
         place = Place(RAW, minute)
-        found = self._use(place)
+        found = self._copies.get(place)
         if isinstance(found, Reply):
             found = self._raw_minute(found.pairs)
             self._copies.put(place, found)
@@ -211,39 +242,37 @@ class View:
         return found
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
-        """The commands of a refresh; their replies, read in one MULTI, go to `take`.
-
-        What was dropped lately is read along: it is likely to have changed again, and to be asked for again.
-        """
+        """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
         keys = self._keys
-        since = -1 if self._stale or self._ledger is None else self._ledger.seq
-        touched: Command = ("ZRANGE", keys.touched, f"({since}", "+inf", "BYSCORE")
-        commands: list[Command] = [("HGETALL", keys.ledger)]
-        if since < 0:
-            commands += [("LRANGE", keys.states, 0, -1), ("LRANGE", keys.cohorts, 0, -1), ("SMEMBERS", keys.days)]
-        else:
-            known = len(self._states) - len(States())
-            commands += [("LRANGE", keys.states, known, -1), ("LRANGE", keys.cohorts, len(self.cohorts), -1), touched]
-            commands.append(("ZRANGE", keys.touched_ids, f"({since}", "+inf", "BYSCORE"))
+        stand = ("", "") if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
+        known = len(self._states) - len(States()), len(self.cohorts)
+        looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
+        commands: list[Command] = [("EVAL", _LOOK, len(looked_at), *looked_at, *stand, *known)]
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         self._asked = {}
-        self._places_read = []
+        self._blocks_read, self._values_read, self._hashes_read = [], [], []
         self._minutes_read = defaultdict(list)
-        for place in dict.fromkeys([*wanted, *self._hot]):
+        values: list[tuple[bytes, bytes]] = []
+        for place in dict.fromkeys(wanted):
             if place.level == RAW:
                 self._minutes_read[raw_bucket(place.bucket)].append(place.bucket)
-                continue
-            self._places_read.append(place)
-            if place.level == BLOCK:
+            elif place.level == BLOCK:
+                self._blocks_read.append(place)
                 asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
                 commands.append(asked.command)
-            elif place.level == FLOW_RUN:
-                commands.append(("HGET", keys.flow_runs(place.field), place.field))
-            elif place.kind is COHORT:
-                commands.append(("HGETALL", keys.cells(COHORT, place.level, place.bucket)))
+            elif place.level != FLOW_RUN and place.kind is COHORT:
+                self._hashes_read.append(place)
             else:
-                commands.append(("HGET", keys.cells(place.kind, place.level, place.bucket), place.field))
+                self._values_read.append(place)
+                hash_of_runs = place.level == FLOW_RUN
+                key = keys.flow_runs(place.field) if hash_of_runs else keys.cells(place.kind, *place[:2])
+                values.append((key, place.field))
+        if values:
+            commands.append(("EVAL", _READ_VALUES, len(values), *[key for key, _ in values], *[f for _, f in values]))
+        if self._hashes_read:
+            hashes = [keys.cells(COHORT, place.level, place.bucket) for place in self._hashes_read]
+            commands.append(("EVAL", _READ_HASHES, len(hashes), *hashes))
         for bucket, minutes in self._minutes_read.items():
             whole: Command = ("HGETALL", keys.raw(bucket))
             commands.append(whole if bucket == NONE else ("EVAL", _READ_MINUTES, 1, whole[1], *minutes))
@@ -251,47 +280,57 @@ class View:
 
     def take(self, replies: list[Any]) -> None:
         """Move to the state that the replies to `reads` show."""
-        found = ledgers.decode(replies[0])
+        rest = iter(replies)
+        look = next(rest)
+        if look and not self._move(look):
+            return
+        if self.flow_runs.known:
+            changed = next(rest)
+            if self.ledger.floor > self.flow_runs.seq:
+                self.flow_runs = FlowRuns(self._keys)
+            else:
+                self.flow_runs.take(changed, self.ledger.seq)
+        for place in self._blocks_read:
+            self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
+        if self._values_read:
+            for place, value in zip(self._values_read, next(rest), strict=True):
+                if place.level == FLOW_RUN:
+                    self._copies.put(place, _cohort(value))
+                else:
+                    self._put_cells(place, Stored((place.field,), (value,)) if value else Stored((), ()))
+        if self._hashes_read:
+            for place, pairs in zip(self._hashes_read, next(rest), strict=True):
+                self._put_cells(place, Stored(pairs[::2], pairs[1::2]))
+        for minutes, pairs in zip(self._minutes_read.values(), rest, strict=True):
+            for minute, those in _by_minute(minutes, pairs).items():
+                self._copies.put(Place(RAW, minute), Reply(those))
+
+    def _move(self, look: list[Any]) -> bool:
+        """Move to the state that a look found; False if nothing else of the replies is of use."""
+        found = ledgers.decode(look[0])
         was, self._ledger = self._ledger, found
         if found is None:
             self._forget()
-            return
+            return False
         if self._stale or was is None:
             self._forget()
-            self._extend(decode_states(replies[1]))
-            self.cohorts += decode_cohorts(replies[2])
-            self.days = {int(day) for day in replies[3]}
+            self.days = {int(day) for day in look[3]}
             self._stale = False
-            rest = replies[4:]
         elif found.epoch != was.epoch or found.seq < was.seq or found.floor > was.seq:
             self._forget()
-            return
+            return False
         else:
-            self._extend(decode_states(replies[1]))
-            self.cohorts += decode_cohorts(replies[2])
-            self._drop(int(minute) for minute in replies[3])
-            for flow_run in replies[4]:
-                self._discard(Place(FLOW_RUN, 0, ALL, flow_run))
-            rest = replies[5:]
-        if self.flow_runs.known:
-            if found.floor > self.flow_runs.seq:
-                self.flow_runs = FlowRuns(self._keys)
-            else:
-                self.flow_runs.take(rest[0], found.seq)
-            rest = rest[1:]
-        places = len(self._places_read)
-        for minutes, pairs in zip(self._minutes_read.values(), rest[places:], strict=True):
-            for minute, those in _by_minute(minutes, pairs).items():
-                self._copies.put(Place(RAW, minute), Reply(those))
-        for place, reply in zip(self._places_read, rest[:places], strict=True):
-            if place.level == BLOCK:
-                self.blocks.put(self._asked[place.bucket], decode_block(reply))
-            elif place.level == FLOW_RUN:
-                self._copies.put(place, _cohort(reply))
-            else:
-                self._places.setdefault((place.level, place.bucket), set()).add(place)
-                self._copies.put(place, _stored(place, reply))
-        self._cool()
+            self._drop(int(minute) for minute in look[3])
+            for flow_run in look[4]:
+                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))
+            self.flow_runs_version += bool(look[4])
+        self._extend(decode_states(look[1]))
+        self.cohorts += decode_cohorts(look[2])
+        return True
+
+    def _put_cells(self, place: Place, cells: Stored) -> None:
+        self._places.setdefault((place.level, place.bucket), set()).add(place)
+        self._copies.put(place, cells)
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -303,7 +342,7 @@ class View:
 
     def _forget(self) -> None:
         self._forgotten += 1
-        self._hot = {}
+        self.flow_runs_version += 1
         self._copies.clear()
         self._places.clear()
         self._dropped = None
@@ -318,36 +357,15 @@ class View:
 
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
-            self._discard(Place(RAW, minute))
+            self._copies.discard(Place(RAW, minute))
             self.blocks.touch((raw_bucket(minute),))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
                 for place in self._places.pop((level, bucket), ()):
-                    self._discard(place)
+                    self._copies.discard(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
-
-    def _discard(self, place: Place) -> None:
-        """Drop a copy that is not as new as the view any more."""
-        if place in self._copies:
-            self._copies.discard(place)
-            if place in self._hot or len(self._hot) < _MAX_HOT:
-                self._hot[place] = _HOT_REFRESHES
-
-    def _cool(self) -> None:
-        """Stop reading along what nobody asked for in the last refreshes."""
-        for place in [place for place, left in self._hot.items() if left == 0]:
-            del self._hot[place]
-            self._copies.discard(place)
-        for place in self._hot:
-            self._hot[place] -= 1
-
-    def _use(self, place: Place) -> Copy | None:
-        """A copy that somebody asks for."""
-        if place in self._hot:
-            self._hot[place] = _HOT_REFRESHES
-        return self._copies.get(place)
 
     def _extend(self, states: Iterable[State]) -> None:
         self._states.extend(states)
@@ -390,12 +408,6 @@ def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[int, list[bytes]]
     for run, record in zip(pairs[::2], pairs[1::2], strict=True):
         found[minute_of(record)] += (run, record)
     return found
-
-
-def _stored(place: Place, reply: Any) -> Stored:
-    if place.kind is COHORT:
-        return Stored(reply[::2], reply[1::2])
-    return Stored((place.field,), (reply,)) if reply else Stored((), ())
 
 
 def _cohort(record: bytes | None) -> Cohort:
