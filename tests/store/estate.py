@@ -35,9 +35,10 @@ from runtally.store.fence import Batch
 from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.link import Link
+from runtally.store.places import Place
 from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, flow_run_of, rows_of
 from runtally.store.runs import RunsShard
-from runtally.store.view import Place, View
+from runtally.store.view import View
 from tests.reference.history import Reference
 
 FAR = 1 << 61

@@ -29,7 +29,8 @@ from ..core.selection import (
     extent_of_rows,
     verdict,
 )
-from ..store.view import RAW, Place, View
+from ..store.places import RAW, Place
+from ..store.view import View
 from .minutes import Minutes, Runs
 from .numbering import Numbering
 from .resolved import Resolved

@@ -12,7 +12,7 @@ from ..core.request import Filters, HistoryRequest
 from ..core.selection import selection_of
 from ..errors import BusyError, NotReadyError, ServerLostError
 from ..settings import Settings
-from ..store.view import Place
+from ..store.places import Place
 from .answer import Attempt, Question
 from .cells import Cells, scanned
 from .explain import explain_cells, explain_scan, line_of_cells, raw_filters

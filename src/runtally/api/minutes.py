@@ -16,7 +16,8 @@ from ..core.groups import CHILD
 from ..core.levels import NONE
 from ..core.rows import Ints, Rows
 from ..store.bounded import Bounded
-from ..store.view import FLOW_RUN, Place, RawMinute, View
+from ..store.places import FLOW_RUN, Place, RawMinute
+from ..store.view import View
 from .numbering import Numbering
 
 _RUN_BYTES: Final = 100

@@ -19,7 +19,8 @@ from ..store.connect import connect
 from ..store.keys import CATALOG
 from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
 from ..store.link import Command, Link, ReadLink
-from ..store.view import Place, View
+from ..store.places import Place
+from ..store.view import View
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

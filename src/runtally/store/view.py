@@ -9,137 +9,48 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
-from ..core.cohorts import Cohort, cohort_of
+from ..core.cohorts import Cohort
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
-from ..core.scopes import ALL, COHORT, Scope
+from ..core.scopes import ALL, COHORT
 from ..errors import NotReadyError
 from . import ledger as ledgers
 from .block_copies import Asked, BlockCopies
 from .blocks import decode as decode_block
 from .bounded import Bounded
-from .cohort_book import ALL_FIELD
 from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger
 from .link import Command
+from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, Stored, cohort_in, stored, weigh
 from .records import (
-    DEAD,
-    EXPECTED_AT,
     Packed,
     decode_cohorts,
-    decode_entity,
     decode_states,
     flow_run_of,
     minute_of,
     rows_of,
     state_in_tail,
 )
+from .scripts import LOOK, READ, READ_MINUTES
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
-_OVERHEAD: Final = 200
 
 
-class Place(NamedTuple):
-    """Something to read: a bucket's cells of one kind of scope (of cohorts all, else those of the scope that `field`
-    names); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the bucket without
-    expected time), with FLOW_RUN the cohort of the flow run whose id is `field`."""
+_ANYWHERE: Final = ("", "")
+"""Where no ledger stands."""
+_HOT_MOVES: Final = 8
+"""For so many moves of the shard after it was last asked for, a place that changed before is read along."""
+_MAX_HOT: Final = 400
+_MAX_LOST: Final = 4096
 
-    level: int
-    bucket: int
-    kind: Scope = ALL
-    field: bytes = ALL_FIELD
-
-
-RAW: Final = -1
-BLOCK: Final = -2
-FLOW_RUN: Final = -3
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Cells as they are stored: each scope's field in the hash, and its cells."""
-
-    fields: Sequence[bytes]
-    cells: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class RawMinute:
-    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
-    `flow_runs` each one's flow run is (0: none).
-
-    The rows' CHILD flag is not set: it belongs to the flow run.
-    """
-
-    ids: tuple[bytes, ...]
-    records: tuple[bytes, ...]
-    rows: Rows
-    flow_runs: tuple[bytes | None, ...]
-    flow_run: npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A minute's raw runs that nobody has looked at yet."""
-
-    pairs: list[bytes]
-
-
-_LOOK: Final = """
-local stand = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return {} end
-local found = {
-  redis.call('HGETALL', KEYS[1]),
-  redis.call('LRANGE', KEYS[2], ARGV[3], -1),
-  redis.call('LRANGE', KEYS[3], ARGV[4], -1),
-}
-if ARGV[1] == '' then
-  found[4] = redis.call('SMEMBERS', KEYS[4])
-else
-  found[4] = redis.call('ZRANGE', KEYS[5], '(' .. ARGV[2], '+inf', 'BYSCORE')
-  found[5] = redis.call('ZRANGE', KEYS[6], '(' .. ARGV[2], '+inf', 'BYSCORE')
-end
-return found
-"""
-"""Server-side: nothing if the ledger stands where it stood (ARGV: epoch and seq, empty at first), else it and what is
-new: states, cohorts (ARGV: how many are known), touched minutes and flow runs; at first all days in their place."""
-
-_READ_VALUES: Final = """
-local found = {}
-for at = 1, #KEYS do found[at] = redis.call('HGET', KEYS[at], ARGV[at]) end
-return found
-"""
-"""Server-side: a field (ARGV) of each hash (KEYS). One reply where each command would have two."""
-
-_READ_HASHES: Final = """
-local found = {}
-for at = 1, #KEYS do found[at] = redis.call('HGETALL', KEYS[at]) end
-return found
-"""
-
-_READ_MINUTES: Final = f"""
-local wanted, found, pairs = {{}}, {{}}, redis.call('HGETALL', KEYS[1])
-for at = 1, #ARGV do wanted[tonumber(ARGV[at])] = true end
-for at = 1, #pairs, 2 do
-  if wanted[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})] then
-    found[#found + 1] = pairs[at]
-    found[#found + 1] = pairs[at + 1]
-  end
-end
-return found
-"""
-"""Server-side: ids and records of some minutes (ARGV) of a raw bucket (KEYS[1])."""
-
-Copy = Stored | RawMinute | Reply | Cohort
+_Minutes = defaultdict[int, list[int]]
 
 
 class View:
@@ -148,14 +59,17 @@ class View:
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
-        self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
+        self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
         self._blocks_read: list[Place] = []
-        self._values_read: list[Place] = []
-        self._hashes_read: list[Place] = []
-        self._minutes_read: defaultdict[int, list[int]] = defaultdict(list)
+        self._places_read: tuple[list[Place], list[Place]] = ([], [])
+        self._minutes_read: tuple[_Minutes, _Minutes] = (defaultdict(list), defaultdict(list))
+        self._lost: set[Place] = set()
+        self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
         self.cohorts: list[Cohort] = []
+        self._cohort_records: list[bytes] = []
+        self._cohorts_before: tuple[list[bytes], list[Cohort]] = ([], [])
         self.flow_runs_version = 0
         self._ledger: Ledger | None = None
         self._states = States()
@@ -216,13 +130,13 @@ class View:
 
     def cells(self, place: Place) -> Stored | None:
         """The cells of a place, None when they are not here."""
-        found = self._copies.get(place)
+        found = self._use(place)
         assert found is None or isinstance(found, Stored)
         return found
 
     def cohort(self, flow_run: bytes) -> Cohort | None:
         """The cohort of a flow run's task runs, None when it is not here."""
-        found = self._copies.get(Place(FLOW_RUN, 0, ALL, flow_run))
+        found = self._use(Place(FLOW_RUN, 0, ALL, flow_run))
         assert found is None or isinstance(found, tuple)
         return found
 
@@ -234,7 +148,7 @@ class View:
     def raw(self, minute: int) -> RawMinute | None:
         """The raw runs of a minute, None when they are not here."""
         place = Place(RAW, minute)
-        found = self._copies.get(place)
+        found = self._use(place)
         if isinstance(found, Reply):
             found = self._raw_minute(found.pairs)
             self._copies.put(place, found)
@@ -242,40 +156,36 @@ class View:
         return found
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
-        """The commands of a refresh; their replies, read in one MULTI, go to `take`."""
+        """The commands of a refresh; their replies, read in one MULTI, go to `take`.
+
+        What changed lately and was asked for again is read along if the shard has moved: it is likely to have changed.
+        """
         keys = self._keys
-        stand = ("", "") if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
+        stand = _ANYWHERE if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
         known = len(self._states) - len(States()), len(self.cohorts)
         looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
-        commands: list[Command] = [("EVAL", _LOOK, len(looked_at), *looked_at, *stand, *known)]
+        commands: list[Command] = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
+        places = dict.fromkeys(wanted)
+        for place in self._lost.intersection(places):
+            self._lost.discard(place)
+            if len(self._hot) < _MAX_HOT:
+                self._hot[place] = _HOT_MOVES
+        self._blocks_read = [place for place in places if place.level == BLOCK]
         self._asked = {}
-        self._blocks_read, self._values_read, self._hashes_read = [], [], []
-        self._minutes_read = defaultdict(list)
-        values: list[tuple[bytes, bytes]] = []
-        for place in dict.fromkeys(wanted):
-            if place.level == RAW:
-                self._minutes_read[raw_bucket(place.bucket)].append(place.bucket)
-            elif place.level == BLOCK:
-                self._blocks_read.append(place)
-                asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
-                commands.append(asked.command)
-            elif place.level != FLOW_RUN and place.kind is COHORT:
-                self._hashes_read.append(place)
-            else:
-                self._values_read.append(place)
-                hash_of_runs = place.level == FLOW_RUN
-                key = keys.flow_runs(place.field) if hash_of_runs else keys.cells(place.kind, *place[:2])
-                values.append((key, place.field))
-        if values:
-            commands.append(("EVAL", _READ_VALUES, len(values), *[key for key, _ in values], *[f for _, f in values]))
-        if self._hashes_read:
-            hashes = [keys.cells(COHORT, place.level, place.bucket) for place in self._hashes_read]
-            commands.append(("EVAL", _READ_HASHES, len(hashes), *hashes))
-        for bucket, minutes in self._minutes_read.items():
-            whole: Command = ("HGETALL", keys.raw(bucket))
-            commands.append(whole if bucket == NONE else ("EVAL", _READ_MINUTES, 1, whole[1], *minutes))
+        for place in self._blocks_read:
+            asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
+            commands.append(asked.command)
+        hot = [place for place in self._hot if place not in places]
+        self._places_read = _but_minutes(places), _but_minutes(hot)
+        self._minutes_read = _minutes(places), _minutes(hot)
+        for unless, read, minutes in zip((_ANYWHERE, stand), self._places_read, self._minutes_read, strict=True):
+            if read:
+                hashes, fields = zip(*map(self._hash_of, read), strict=True)
+                commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *unless, *fields))
+            for bucket, those in minutes.items():
+                commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
         return commands
 
     def take(self, replies: list[Any]) -> None:
@@ -292,18 +202,15 @@ class View:
                 self.flow_runs.take(changed, self.ledger.seq)
         for place in self._blocks_read:
             self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
-        if self._values_read:
-            for place, value in zip(self._values_read, next(rest), strict=True):
-                if place.level == FLOW_RUN:
-                    self._copies.put(place, _cohort(value))
-                else:
-                    self._put_cells(place, Stored((place.field,), (value,)) if value else Stored((), ()))
-        if self._hashes_read:
-            for place, pairs in zip(self._hashes_read, next(rest), strict=True):
-                self._put_cells(place, Stored(pairs[::2], pairs[1::2]))
-        for minutes, pairs in zip(self._minutes_read.values(), rest, strict=True):
-            for minute, those in _by_minute(minutes, pairs).items():
-                self._copies.put(Place(RAW, minute), Reply(those))
+        for along, read, minutes in zip((False, True), self._places_read, self._minutes_read, strict=True):
+            found: list[tuple[Place, Any]] = [*zip(read, next(rest) if read else (), strict=not along)]
+            for those in minutes.values():
+                found += _by_minute(those, next(rest)).items()
+            for place, reply in found:
+                if not along or (look and place not in self._copies):
+                    self._put(place, reply)
+        if look:
+            self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
     def _move(self, look: list[Any]) -> bool:
         """Move to the state that a look found; False if nothing else of the replies is of use."""
@@ -322,15 +229,37 @@ class View:
         else:
             self._drop(int(minute) for minute in look[3])
             for flow_run in look[4]:
-                self._copies.discard(Place(FLOW_RUN, 0, ALL, flow_run))
+                self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
             self.flow_runs_version += bool(look[4])
         self._extend(decode_states(look[1]))
-        self.cohorts += decode_cohorts(look[2])
+        self._meet_cohorts(look[2])
         return True
 
-    def _put_cells(self, place: Place, cells: Stored) -> None:
-        self._places.setdefault((place.level, place.bucket), set()).add(place)
-        self._copies.put(place, cells)
+    def _meet_cohorts(self, records: list[bytes]) -> None:
+        """Decode what follows the cohorts that are known, or were before this epoch and are again."""
+        before, cohorts = self._cohorts_before
+        if not self.cohorts and before and records[: len(before)] == before:
+            self._cohort_records, self.cohorts = before, cohorts
+            records = records[len(before) :]
+        self._cohort_records += records
+        self.cohorts += decode_cohorts(records)
+
+    def _hash_of(self, place: Place) -> tuple[bytes, bytes]:
+        """The hash that holds a place, and its field there, empty for all."""
+        if place.level == FLOW_RUN:
+            return self._keys.flow_runs(place.field), place.field
+        if place.level == RAW:
+            return self._keys.raw(place.bucket), b""
+        return self._keys.cells(place.kind, place.level, place.bucket), b"" if place.kind is COHORT else place.field
+
+    def _put(self, place: Place, reply: Any) -> None:
+        if place.level == RAW:
+            self._copies.put(place, Reply(reply))
+        elif place.level == FLOW_RUN:
+            self._copies.put(place, cohort_in(reply))
+        else:
+            self._places.setdefault((place.level, place.bucket), set()).add(place)
+            self._copies.put(place, stored(place, reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -343,10 +272,13 @@ class View:
     def _forget(self) -> None:
         self._forgotten += 1
         self.flow_runs_version += 1
+        self._lost, self._hot = set(), {}
         self._copies.clear()
         self._places.clear()
         self._dropped = None
-        self.cohorts = []
+        if self.cohorts:
+            self._cohorts_before = self._cohort_records, self.cohorts
+        self._cohort_records, self.cohorts = [], []
         self.blocks = BlockCopies(self._keys, self._budget_bytes, self._name_others)
         self.flow_runs = FlowRuns(self._keys)
         self._states = States()
@@ -357,15 +289,30 @@ class View:
 
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
-            self._copies.discard(Place(RAW, minute))
+            self._lose(Place(RAW, minute))
             self.blocks.touch((raw_bucket(minute),))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
                 for place in self._places.pop((level, bucket), ()):
-                    self._copies.discard(place)
+                    self._lose(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
+
+    def _lose(self, place: Place) -> None:
+        """Drop a copy that is not as new as the view any more."""
+        if place in self._copies:
+            self._copies.discard(place)
+            if place not in self._hot:
+                self._lost.add(place)
+                if len(self._lost) > _MAX_LOST:
+                    self._lost.clear()
+
+    def _use(self, place: Place) -> Copy | None:
+        """A copy that somebody asks for."""
+        if place in self._hot:
+            self._hot[place] = _HOT_MOVES
+        return self._copies.get(place)
 
     def _extend(self, states: Iterable[State]) -> None:
         self._states.extend(states)
@@ -400,27 +347,25 @@ class View:
                 self._renew_type_codes()
 
 
-def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[int, list[bytes]]:
-    """Ids and records by the minute in which the run is expected."""
-    if len(minutes) == 1:
-        return {minutes[0]: pairs}
-    found: dict[int, list[bytes]] = {minute: [] for minute in minutes}
-    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
-        found[minute_of(record)] += (run, record)
+def _but_minutes(places: Iterable[Place]) -> list[Place]:
+    """Those that are a hash, or a field of one: also the raw runs without an expected time."""
+    return [place for place in places if place.level != BLOCK and (place.level != RAW or place.bucket == NONE)]
+
+
+def _minutes(places: Iterable[Place]) -> _Minutes:
+    """The places of raw runs, by raw bucket."""
+    found: _Minutes = defaultdict(list)
+    for place in places:
+        if place.level == RAW and place.bucket != NONE:
+            found[raw_bucket(place.bucket)].append(place.bucket)
     return found
 
 
-def _cohort(record: bytes | None) -> Cohort:
-    """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
-    values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
-    return cohort_of(values)
-
-
-def _weigh(copy: Copy) -> int:
-    if isinstance(copy, RawMinute):
-        return _OVERHEAD + 400 * len(copy.ids)
-    if isinstance(copy, Reply):
-        return _OVERHEAD + 150 * len(copy.pairs)
-    if isinstance(copy, Stored):
-        return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
-    return 2 * _OVERHEAD
+def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[Place, list[bytes]]:
+    """Ids and records by the minute in which the run is expected."""
+    found: dict[Place, list[bytes]] = {Place(RAW, minute): [] for minute in minutes}
+    if len(minutes) == 1:
+        return {Place(RAW, minutes[0]): pairs}
+    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
+        found[Place(RAW, minute_of(record))] += (run, record)
+    return found
