@@ -36,7 +36,7 @@ from runtally.store.shard import shard
 from .api.living import asked, check_count, check_history, counted, living
 from .api.test_rollups_answer import from_raw
 from .chaos.shadow import contents, differences
-from .conftest import LONG
+from .conftest import LONG, in_parts
 from .reference import Reference
 from .store.estate import changes_of
 from .strategies.hostile import Play, plays
@@ -46,6 +46,7 @@ Event = dict[str, Any]
 Stand = tuple[str, int, int]
 """Epoch, seq and next offset of a ledger."""
 
+_PARTS = 4
 PARTITIONS = 2
 WORKERS = 3
 SHARDS = [*map(str, range(PARTITIONS)), CATALOG]
@@ -541,6 +542,7 @@ class Expiring(Model):
 
 @pytest.mark.property
 @pytest.mark.timeout(1200)
+@in_parts(_PARTS)
 def test_whatever_happens_an_answer_is_the_references_on_the_log_that_the_ledger_names(valkey: str) -> None:
     _play(Model, Settings(redis_url=valkey, redis_prefix="model", raw_retention="never", rollup_retention="never"))
 
@@ -558,7 +560,7 @@ def _play(machine: type[Model], settings: Settings) -> None:
     run_state_machine_as_test(
         Here,
         settings=hypothesis.settings(
-            max_examples=100 if LONG else 3 if machine.expires else 8,
+            max_examples=(100 if machine.expires else 300) // _PARTS if LONG else 3 if machine.expires else 8,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[*hypothesis.HealthCheck],
