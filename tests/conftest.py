@@ -16,7 +16,7 @@ from redis import Redis
 
 from runtally.embedded.broker import Broker
 from runtally.embedded.child import Child
-from runtally.settings import Settings, parse_duration_us
+from runtally.settings import NEVER_US, Settings, parse_duration_us
 from runtally.store.keys import named
 
 from .servers import found
@@ -30,14 +30,13 @@ SettingsFactory = Callable[..., Settings]
 Starter = Callable[..., Child]
 
 
-hypothesis.settings.register_profile("runtally", deadline=None)
+LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
+"""Whether properties run with all of their cases; otherwise with a twentieth, or a quarter of a hundred."""
+
+hypothesis.settings.register_profile("runtally", deadline=None, max_examples=100 if LONG else 25)
 # For `tests.mutations`, which only asks whether an example fails.
 hypothesis.settings.register_profile("unshrunk", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("runtally")
-
-LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
-"""Whether properties run with all of their cases; otherwise with a twentieth."""
-
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 """The name of this process where the tests are shared out among several."""
@@ -46,17 +45,44 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All tests are run by several processes, since they mostly wait; named ones, and those with one Redis, by one."""
     alone = config.args != config.getini("testpaths") or "RUNTALLY_TEST_REDIS" in os.environ
-    return 0 if alone else (os.cpu_count() or 1) + 1
+    return 0 if alone else min((os.cpu_count() or 1) + 1, 8)
 
 
-def examples(count: int) -> Callable[[Any], Any]:
-    """So many cases of a property in a long run, a twentieth of them in an ordinary one; marks it as a property."""
-    chosen = hypothesis.settings(
-        max_examples=count if LONG else max(1, count // 20),
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start processes come first and parts of long ones next, so that at the end nobody waits for one."""
+    for item in items:
+        if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    names = getattr(item, "fixturenames", ())
+    if "part" in names:
+        return 1
+    return 2 if _PROCESSES.isdisjoint(names) else 0
+
+
+_PROCESSES = {"processes", "start", "bench", "own_kafka"}
+
+
+def examples(count: int, parts: int = 1) -> Callable[[Any], Any]:
+    """So many cases of a property in a long run, in so many parts for several processes; a twentieth in an ordinary
+    one."""
+    limits = hypothesis.settings(
+        max_examples=count // parts if LONG else max(1, count // 20),
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    return lambda test: pytest.mark.property(chosen(test))
+    return lambda test: in_parts(parts)(limits(test))
+
+
+def in_parts(parts: int) -> Callable[[Any], Any]:
+    """In a long run so many times the same test, for several processes."""
+    if not LONG or parts == 1:
+        return lambda test: test
+    part = pytest.mark.parametrize("part", range(1, parts + 1))
+    return lambda test: pytest.mark.usefixtures("part")(part(test))
 
 
 def pytest_report_header() -> list[str]:
@@ -160,9 +186,13 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     values = settings.model_dump()
     return {
-        f"RUNTALLY_{name.upper()}": f"{value // 1_000_000}s" if name in durations else str(value)
+        f"RUNTALLY_{name.upper()}": str(value) if name not in durations else duration_text(value)
         for name, value in values.items()
     }
+
+
+def duration_text(duration_us: int) -> str:
+    return "never" if duration_us == NEVER_US else f"{duration_us // 1_000_000}s"
 
 
 @pytest.fixture

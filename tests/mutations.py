@@ -109,7 +109,7 @@ RULES = (
         "whether a raw run is of a subflow stands with its flow run",
     ),
     Rule(
-        "api/answer.py",
+        "api/minutes.py",
         "group = group | np.where(child",
         "group = group | 0 * np.where(child",
         "and is looked up there",
@@ -208,10 +208,10 @@ RULES = (
     ),
     # -- rows that move
     Rule(
-        "store/runs.py", "return family.cohort != cohort_before", "return False", "a flow run's change moves its runs"
+        "store/edit.py", "return family.cohort != cohort_before", "return False", "a flow run's change moves its runs"
     ),
     Rule(
-        "store/runs.py",
+        "store/edit.py",
         "self.old.add(record, cohort_before)\n                self._moved",
         "self.old.add(record, cohort)\n                self._moved",
         "what moves is taken from where it was",
@@ -220,15 +220,32 @@ RULES = (
     Rule("api/cells.py", "self._sums.drop(view.dropped())", "view.dropped()", "sums of changed buckets are dropped"),
     Rule(
         "store/view.py",
-        "self._drop(int(minute) for minute in replies[3])",
+        "self._drop(int(minute) for minute in look[3])",
         "pass",
         "copies of changed minutes are dropped",
     ),
     Rule(
         "store/view.py",
-        "                self._discard(Place(FLOW_RUN, 0, ALL, flow_run))",
+        "                self._lose(Place(FLOW_RUN, 0, ALL, flow_run))",
         "                pass",
         "copies of changed flow runs are dropped",
+    ),
+    Rule("store/view.py", "(look and place not in self._copies)", "place not in self._copies", "no reply is no runs"),
+    Rule(
+        "store/view.py",
+        "before and records[: len(before)] == before",
+        "before",
+        "cohorts of another epoch may be others",
+        ATTACKS,
+    ),
+    Rule("store/view.py", "self.flow_runs_version += bool(look[4])", "pass", "and what was made of them"),
+    Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),
+    Rule(
+        "api/shards.py",
+        "return self._seen > begun",
+        "return self._seen > 0",
+        "another's refresh is of use only if it began later",
+        ATTACKS,
     ),
     Rule(
         "store/view.py",
@@ -240,8 +257,8 @@ RULES = (
     Rule("store/view.py", "found.seq < was.seq or ", "", "a rolled back shard is read anew", ATTACKS),
     Rule(
         "store/view.py",
-        "        self._dropped = None\n        self.cohorts",
-        "        self.cohorts",
+        "        self._dropped = None\n        if",
+        "        if",
         "sums too",
         ATTACKS,
     ),

@@ -103,6 +103,9 @@ async def until_ready(client: httpx.AsyncClient, timeout_s: float = 20) -> None:
 
 # -- a random estate in any order, through kills
 
+KEPT = {"raw_retention": "never", "rollup_retention": "never"}
+"""Its runs are of 2021."""
+
 
 def random_estate(seed: int) -> tuple[list[bytes], Reference, list[Question]]:
     """Good events in a random order and up to three times each, what they amount to, and questions."""
@@ -126,7 +129,7 @@ def kill(worker: Child) -> None:
 async def test_a_worker_killed_in_mid_stream_and_an_emptied_redis_change_no_answer(
     kafka: str, settings: Make, processes: Start
 ) -> None:
-    ours = settings(kafka=kafka, partitions=4, metrics_port=ports.any_free())
+    ours = settings(kafka=kafka, partitions=4, metrics_port=ports.any_free(), **KEPT)
     events, reference, questions = random_estate(1)
     await topics.create(ours)
     worker = processes("worker", ours)
@@ -143,7 +146,7 @@ async def test_a_worker_killed_in_mid_stream_and_an_emptied_redis_change_no_answ
 async def test_a_second_worker_takes_over_from_a_killed_one_and_no_answer_changes(
     kafka: str, settings: Make, processes: Start
 ) -> None:
-    ours = settings(kafka=kafka, partitions=4, metrics_port=ports.any_free())
+    ours = settings(kafka=kafka, partitions=4, metrics_port=ports.any_free(), **KEPT)
     other = ours.model_copy(update={"worker_name": "other", "metrics_port": ports.any_free()})
     events, reference, questions = random_estate(2)
     await topics.create(ours)

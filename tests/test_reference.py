@@ -9,9 +9,10 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from .conftest import examples
 from .reference import Reference
 from .reference.entities import Row
 from .reference.events import id_text, uuid_of
@@ -311,7 +312,7 @@ def test_prefects_own_events_are_patches() -> None:
 # -- the strategies, judged by the reference
 
 
-@settings(max_examples=60, deadline=None)
+@examples(200)
 @given(estates(), requests(5), st.randoms(use_true_random=False))
 def test_neither_order_nor_repetition_changes_an_answer(
     events: list[dict[str, Any]], asked: list[tuple[dict[str, Any], int]], dice: Random
@@ -323,7 +324,7 @@ def test_neither_order_nor_repetition_changes_an_answer(
         assert once.count(request) == again.count(request)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(200)
 @given(estates(latest_us=DT_US))
 def test_an_estate_keeps_to_the_clock_it_is_told(events: list[dict[str, Any]]) -> None:
     reference = Reference(max_clock_skew_us=0)

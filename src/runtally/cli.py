@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, cli_doctor, cli_events, cli_history, cli_repair, cli_up, logs
+from . import __version__, cli_dead_letters, cli_doctor, cli_events, cli_history, cli_ledger, cli_repair, cli_up, logs
 from .embedded.upfile import load_settings
 from .errors import RuntallyError, SystemError_, UserError
 
@@ -43,6 +43,8 @@ app.command("verify")(cli_repair.verify)
 app.command("rebuild")(cli_repair.rebuild)
 app.command("id")(cli_events.show_id)
 app.add_typer(cli_events.schema_app, name="schema")
+app.add_typer(cli_ledger.ledger_app, name="ledger")
+app.add_typer(cli_dead_letters.dead_letters_app, name="dead-letters")
 
 Kafka = Annotated[str | None, typer.Option(help="Kafka's bootstrap servers; overrides RUNTALLY_KAFKA.")]
 LogJson = Annotated[

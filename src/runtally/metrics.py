@@ -6,7 +6,7 @@ from the same rows. Whatever is counted is counted once a batch or once an answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -150,6 +150,13 @@ METRICS: Final = (
         "`stopped`, which needs a decision: /health says which.",
     ),
     Metric(
+        "numbered",
+        "gauge",
+        ("shard", "what"),
+        "`states` and `cohorts` that the shard counts apart. At RUNTALLY_MAX_STATES or RUNTALLY_MAX_COHORTS: new "
+        "names, and new sets of tags, are answered from raw runs from then on.",
+    ),
+    Metric(
         "verified_cells_total",
         "counter",
         ("shard",),
@@ -239,6 +246,15 @@ class Metrics:
     def __getitem__(self, name: str) -> Any:
         """The live metric; label it with `.labels(...)`, in the order of its row."""
         return self._live[name]
+
+    def of_shard(self, shard: str) -> Mapping[str, Any]:
+        """The live counters and histograms that have no label but this shard: looked up once, they cost a batch little
+        when it counts. They are shown from now on, as 0."""
+        return {
+            row.name: self._live[row.name].labels(shard)
+            for row in self._rows
+            if row.kind != "gauge" and row.labels == (_SHARD,)
+        }
 
     def forget(self, shard: str) -> None:
         """Show no gauges of a shard any more, which is another worker's now: they would stand still."""

@@ -67,7 +67,7 @@ def test_widths_are_those_that_the_pages_make_of_a_range() -> None:
     assert found["flow page"] == [30240, 30240]
 
 
-@examples(60)
+@examples(60, parts=2)
 @given(plays(80, 0), st.sampled_from(MOMENTS), st.integers(0, 10))
 def test_what_dashboards_send_is_answered_as_the_reference_does(
     server: Settings, play: Play, now_us: int, offset: int

@@ -74,7 +74,7 @@ def from_raw(body: Body) -> Body | None:
     return {**body, "task_runs": {**task_runs, "name": {"like_": "%"}}}
 
 
-@examples(80)
+@examples(80, parts=4)
 @given(plays(80, QUESTIONS), st.sampled_from(CAPS), st.sampled_from([2, 9, 1000]))
 def test_cells_answer_as_raw_runs_and_the_reference_at_every_edge(
     server: Settings, play: Play, caps: tuple[dict[str, int], float], batch_size: int

@@ -70,7 +70,7 @@ async def patiently(service: History, body: Any, now: int) -> Any:
     raise AssertionError("never connected")
 
 
-@examples(200)
+@examples(200, parts=4)
 @given(strategies.estates(), strategies.requests(50), st.sampled_from(CAPS))
 def test_every_filter_selects_what_the_reference_selects(
     server: Settings, events: list[dict[str, Any]], questions: list[tuple[dict[str, Any], int]], caps: dict[str, int]

@@ -82,7 +82,6 @@ NOT_IN_CALENDAR = "outside the years 1 to 9999 in UTC"
 RANGE = {"history_start": at(), "history_end": at(hours=1), "history_interval_seconds": 60}
 
 
-@pytest.mark.property
 @anything.parametrize()
 @examples(200)
 def test_every_answer_is_one_that_the_document_promises(case: schemathesis.Case, url: str) -> None:
@@ -91,7 +90,6 @@ def test_every_answer_is_one_that_the_document_promises(case: schemathesis.Case,
     case.call_and_validate(base_url=url, timeout=30, excluded_checks=VERDICTS)
 
 
-@pytest.mark.property
 @allowed.include(path_regex="/task_runs/").parametrize()
 @examples(200)
 def test_all_filters_that_the_document_allows_are_answered(case: schemathesis.Case, url: str) -> None:

@@ -52,7 +52,8 @@ class Answer:
             want = reference.count(self.body)
         if self.found == want:
             return []
-        return [f"{self.path} {self.body} at {self.now_us} ({self.plan}): {self.found} instead of {want}"]
+        asked = f"{self.path} {self.body} at {self.now_us} of {self.ledger} ({self.plan})"
+        return [f"{asked}: {self.found} instead of {want}"]
 
 
 def questions(dice: random.Random, traffic: Traffic, count: int) -> Iterator[Asked]:

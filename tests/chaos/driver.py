@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,8 @@ async def run(
             await driver.stop()
     except* TroubleError as errors:
         done.trouble += map(str, errors.exceptions)
+    except* Exception as errors:
+        done.trouble += ["".join(traceback.format_exception(errors))]
     finally:
         world.stop()
         done.seconds = time.monotonic() - began

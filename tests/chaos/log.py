@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from runtally.events.partition import partition_of
 from runtally.settings import Settings
 from runtally.store.keys import CATALOG
 
@@ -30,6 +31,7 @@ class Log:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         shards = {str(number): TopicPartition(settings.runs_topic, number) for number in range(settings.partitions)}
+        self._count = settings.partitions
         self._partitions = {**shards, CATALOG: TopicPartition(settings.catalog_topic, 0)}
         self._letters = TopicPartition(settings.dead_letters_topic, 0)
         self._next = dict.fromkeys([*self._partitions.values(), self._letters], 0)
@@ -99,10 +101,12 @@ class Log:
         except BadEventError:
             self.bad.add(Place(tp.topic, tp.partition, record.offset))
         except IgnoredEventError:
-            pass
+            return
         else:
-            self._facts[name].append((record.offset, fact))
             self.reference.take(fact)
+            # Out of place it says nothing where it is: the worker forwards it, and what it forwards is in the log too.
+            if name == CATALOG or name == str(partition_of((fact.flow_run_id or fact.id).encode(), self._count)):
+                self._facts[name].append((record.offset, fact))
 
 
 class _Reader:

@@ -54,7 +54,7 @@ class Shadow:
     async def start(self) -> None:
         """Begin with nothing."""
         for name in self._log.records:
-            self._shards[name] = shard(self._redis, self.settings, name)
+            self._shards[name] = shard(self._redis, self.settings, name, GENERATION)
             count = 1 if name == CATALOG else self.settings.partitions
             await self._shards[name].open(LogEnds(0, 0, count, _no_record))
 

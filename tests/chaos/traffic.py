@@ -114,7 +114,7 @@ class Traffic:
         told += [
             self._event("task_run", event["data"]["flow_run_id"], event["data"])
             for one in self._dice.sample(self._told, min(len(self._told), count))
-            if b'"entity":"task_run"' in one.value
+            if not one.poison and b'"entity":"task_run"' in one.value
             if (event := json.loads(one.value))["data"].get("flow_run_id")
         ]
         return told

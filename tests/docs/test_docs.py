@@ -112,6 +112,20 @@ def test_messages_that_are_explained_exist():
                 assert any(part in text for text in said), part
 
 
+def test_the_tests_that_show_a_promise_exist_and_every_promise_has_some():
+    text = (tables.FOLDER / "promises.md").read_text(encoding="utf-8")
+    _, *promises = re.split(r"^## (?=P\d+ · )", text, flags=re.MULTILINE)
+    assert [promise.split(" ")[0] for promise in promises] == [f"P{number}" for number in range(1, 11)]
+    for promise in promises:
+        shown = re.findall(r"^- `(tests/\S+\.py)::(test_\w+)`$", promise, re.MULTILINE)
+        assert len(shown) == promise.count("\n- ") >= 2, promise
+        for path, test in shown:
+            assert re.search(rf"^(?:async )?def {test}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (
+                test
+            )
+        assert "*Not covered*: " in promise
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 250
 

@@ -1,16 +1,17 @@
 """`runtally up`: one command, everything runs, answers come; nothing is left behind."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -22,15 +23,16 @@ from runtally.embedded.stack import Stack
 from runtally.events.publish import Message, Publisher, checked
 from runtally.settings import Settings
 from runtally.store.keys import FORMAT
-from tests.servers.forks import run
+from tests.servers.forks import forkery, run
 
 _DAY = {"history_start": "-PT24H", "history_end": "now", "history_interval_seconds": 3600}
 
 
 class Up:
-    """A running `runtally up` and what it printed."""
+    """A running `runtally up` and what it printed. `turn` is closed as soon as it has its ports."""
 
-    def __init__(self, data_dir: Path, *arguments: str, **variables: str) -> None:
+    def __init__(self, turn: IO[str], data_dir: Path, *arguments: str, **variables: str) -> None:
+        self.turn = turn
         self.data_dir = data_dir
         self.output = data_dir.parent / f"up-{uuid.uuid4().hex}.txt"
         self.environment = {
@@ -41,19 +43,15 @@ class Up:
             "RUNTALLY_TOPIC_PREFIX": "runtally",
             **variables,
         }
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "runtally", "up", *arguments],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-            )
+        with self.output.open("wb") as output, open(os.devnull, "rb") as nothing:
+            self.process = forkery().fork(["up", *arguments], self.environment, [nothing, output, output])
 
     def words(self) -> str:
         return self.output.read_text()
 
     def wait_for(self, words: str, within_s: float = 90) -> None:
         _until(lambda: words in self.words() or self.process.poll() is not None, within_s, self.words)
+        self.turn.close()
         assert words in self.words(), self.words()
 
     def file(self) -> dict[str, Any]:
@@ -86,11 +84,25 @@ class Up:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], IO[str]]]:
+    """A file to close once one's servers listen: two that look for free ports at once would find the same ones."""
+    file = tmp_path_factory.getbasetemp().parent / "up.lock"
+    with contextlib.ExitStack() as taken:
+
+        def take() -> IO[str]:
+            lock = taken.enter_context(file.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return lock
+
+        yield take
+
+
+@pytest.fixture
+def start(tmp_path: Path, turn: Callable[[], IO[str]]) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
     def make(*arguments: str, **variables: str) -> Up:
-        started.append(Up(tmp_path / "data", *arguments, **variables))
+        started.append(Up(turn(), tmp_path / "data", *arguments, **variables))
         return started[-1]
 
     yield make
@@ -124,6 +136,7 @@ def _messages(name: str, count: int, settings: Settings) -> list[Message]:
     return [message for message in messages if isinstance(message, Message)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_demo_from_nothing_to_moving_numbers_and_back(start: Callable[..., Up], tmp_path: Path) -> None:
     up = start("--demo")
@@ -158,15 +171,25 @@ def test_the_demo_from_nothing_to_moving_numbers_and_back(start: Callable[..., U
 
 
 @pytest.mark.timeout(180)
-def test_nothing_is_left_when_up_is_killed(start: Callable[..., Up]) -> None:
+def test_nothing_but_data_is_left_when_up_is_killed(start: Callable[..., Up], tmp_path: Path) -> None:
     up = start()
     up.wait_for("Ready")
+    (tmp_path / "events.ndjson").write_bytes(_event("one that lasts"))
+    published = up.command("publish", str(tmp_path / "events.ndjson"))
+    assert published.returncode == 0, published.stderr
+    _until(lambda: up.runs() == 1, 60)
     children = up.children()
     up.process.kill()
     up.process.wait()
     _until(lambda: _gone(children), 3)
-    again = start()
-    again.wait_for("Ready")
+    again = start("--log-json")
+    again.wait_for('"message": "ready"')
+    assert again.runs() == 1
+    for line in again.words().splitlines():
+        assert json.loads(line)["level"] == "info"
+    for name in ("worker", "api"):
+        log = again.data_dir / "logs" / f"{name}.log"
+        _until(lambda: '"logger": ' in log.read_text(), 10)  # noqa: B023
     assert again.stop() < 3
 
 
@@ -196,6 +219,7 @@ def test_a_port_that_is_taken_is_said_and_the_next_one_used(start: Callable[...,
     assert up.stop() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_data_survive_a_restart_with_a_new_log(start: Callable[..., Up], tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
@@ -233,13 +257,14 @@ def test_a_redis_that_follows_another_log_is_refused(start: Callable[..., Up], r
 
 
 @pytest.mark.timeout(180)
-async def test_a_log_that_is_turned_over_loses_nothing(tmp_path: Path) -> None:
+async def test_a_log_that_is_turned_over_loses_nothing(tmp_path: Path, turn: Callable[[], IO[str]]) -> None:
     settings = Settings(api_port=0, metrics_port=0, partitions=4)
     data = DataDir(tmp_path)
-    stack = Stack(data, settings, None, None, print)
     said: list[str] = []
-    try:
+    with turn():
+        stack = Stack(data, settings, None, None, print)
         await stack.start_servers(said.append)
+    try:
         stack.start_processes()
         await stack.wait_for_api()
 

@@ -38,6 +38,7 @@ KAFKA = LogLook(
     "",
     {"0": 100, "1": 100, "c": 90},
     {},
+    2,
     500,
     0,
     1_000,
@@ -93,8 +94,10 @@ TROUBLES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         of_stand(ledgers={"1": replace(LEDGER, cells="of something")}),
         "its cells are of (of something)",
     ),
+    ("ledgers", "bad", of_stand(ledgers={"1": replace(LEDGER, trouble="too many bad")}), "shard 1 stops: too many bad"),
     ("ledgers", "bad", of_log(troubles={"1": "shard 1: the topic was recreated"}), "shard 1 stops: the topic was"),
     ("ledgers", "warn", of_stand(ledgers={"1": replace(LEDGER, caught_up_at=95)}), "shard 1 catches up: 90 of 95"),
+    ("workers", "bad", of_log(members=0), "no worker is in the group"),
     ("lag", "warn", of_log(ends={"0": 90, "1": 20_090, "c": 90}), "20,000 of them of shard 1"),
     ("lag", "bad", of_log(ends={"0": 9_000_090, "1": 90, "c": 90}), "9,000,000 events are not applied"),
     ("forwarded", "warn", of_log(forwarded=50), "50 of the newest 500"),
@@ -162,6 +165,7 @@ async def test_living_servers_are_looked_at(broker: str, settings: Make, process
     assert found["partitions", "ok"]
     assert found["clock", "ok"]
     assert found["lag", "ok"]
+    assert found["workers", "ok"].startswith("1 worker is in")
     assert found["ledgers", "ok"]
     for name in ("redis", "broker", "redis memory", "format"):
         assert found[name, "ok"]

@@ -35,9 +35,10 @@ from runtally.store.fence import Batch
 from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.link import Link
+from runtally.store.places import Place
 from runtally.store.records import DEAD, decode_cohorts, decode_entity, decode_states, flow_run_of, rows_of
 from runtally.store.runs import RunsShard
-from runtally.store.view import Place, View
+from runtally.store.view import View
 from tests.reference.history import Reference
 
 FAR = 1 << 61
@@ -69,19 +70,22 @@ def changes_of(events: Iterable[dict[str, Any]], topic: str) -> list[Change]:
 class Estate:
     """All shards of a small cluster, their worker side and a reader's views of them."""
 
-    def __init__(self, redis: Redis, settings: Settings, partitions: int = 2) -> None:
+    def __init__(
+        self, redis: Redis, settings: Settings, partitions: int = 2, generation: str = GENERATION, beside: bool = False
+    ) -> None:
         self.settings = settings
         self.redis = redis
         self.partitions = partitions
-        self.runs = [RunsShard(redis, settings, partition) for partition in range(partitions)]
-        self.catalog = CatalogShard(redis, settings)
+        self.generation = generation
+        self.runs = [RunsShard(redis, settings, number, generation, beside) for number in range(partitions)]
+        self.catalog = CatalogShard(redis, settings, generation, beside)
         self._link = Link(redis)
         self._partition_of = Partitioner(partitions)
         self._offsets = dict.fromkeys([*map(str, range(partitions)), CATALOG], 0)
         self.told: dict[str, list[dict[str, Any]]] = {name: [] for name in self._offsets}
         self.watermark_us = 0
         self._cells = Cells(1 << 24)
-        self.views = [View(settings.redis_prefix, GENERATION, str(p), 1 << 26) for p in range(partitions)]
+        self.views = [View(settings.redis_prefix, generation, str(p), 1 << 26) for p in range(partitions)]
 
     async def open(self) -> None:
         for shard in [*self.runs, self.catalog]:
@@ -140,7 +144,7 @@ class Estate:
     async def history(self, bins: Bins, now: int) -> list[dict[tuple[str, str], tuple[int, int, int]]]:
         """The answer: per bin, (count, run time, lateness) in µs by state."""
         question = Question(selection_of(TRUE), bins, now)
-        nothing = Joined(CatalogCopy(self.settings.redis_prefix, GENERATION))
+        nothing = Joined(CatalogCopy(self.settings.redis_prefix, self.generation))
         missing: dict[int, list[Place]] = {}
         while True:
             await self.refresh(missing)
@@ -160,7 +164,7 @@ class Estate:
         return found
 
     async def _shard_differences(self, view: View) -> list[Any]:
-        keys = Keys(self.settings.redis_prefix, GENERATION, view.shard)
+        keys = Keys(self.settings.redis_prefix, self.generation, view.shard)
         names = States(decode_states(await self.redis.lrange(keys.states, 0, -1)))
         book = CohortBook(self.settings.max_cohorts, decode_cohorts(await self.redis.lrange(keys.cohorts, 0, -1)))
         flow_runs = await self._flow_runs(keys)

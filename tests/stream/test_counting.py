@@ -103,7 +103,8 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
 ) -> None:
     settings = worker_settings(kafka=kafka)
     await truth.create_topics(settings)
-    events = truth.estate(20_000)
+    # Long names, so that a fetch holds a small part of the events.
+    events = truth.estate(6_000, padding=2_000)
     await truth.publish(settings, events)
     for _ in range(3):
         before = truth.applied(settings)
@@ -113,7 +114,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
         worker.stop(1)
     assert truth.applied(settings) < len(events), "the kills came too late to mean anything"
     processes("worker", settings)
-    await truth.until_counted(settings, truth.completed(20_000), 60)
+    await truth.until_counted(settings, truth.completed(6_000), 60)
 
 
 @pytest.mark.kafka

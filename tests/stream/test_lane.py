@@ -23,6 +23,7 @@ class PlayedConsumer:
         self.fetched = 0
         self.dropped = 0
         self.restarts: list[int] = []
+        self.held = False
 
     def run_of(self, tp: TP) -> int:
         return len(self.restarts) + self.dropped
@@ -35,7 +36,11 @@ class PlayedConsumer:
 
     async def restart_at(self, tp: TP, offset: int) -> None:
         self.fetched = offset
+        self.held = False
         self.restarts.append(offset)
+
+    async def hold(self, tp: TP) -> None:
+        self.held = True
 
 
 class PlayedShard:
@@ -191,7 +196,7 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
     task.cancel()
     assert (applied, shard.trouble, followed.trouble) == ([[5, 6]], "all bad", "all bad")
     await followed.pulse()
-    assert followed.state == "stopped"
+    assert (followed.state, consumer.held) == ("stopped", True)
     shard.trouble = ""
     await followed.pulse()
-    assert (followed.state, followed.trouble, consumer.restarts) == ("live", "", [5, 5])
+    assert (followed.state, followed.trouble, consumer.restarts, consumer.held) == ("live", "", [5, 5], False)

@@ -15,9 +15,7 @@ import numpy as np
 
 from ..core.bins import Bins
 from ..core.cells import Kinds, Sums, selected
-from ..core.cohorts import NO_FLOW_RUN, Cohort, attribute
 from ..core.combine import Entry, Tally
-from ..core.groups import CHILD
 from ..core.levels import LEVELS, MINUTE_US, NONE, level_of, minute_of_place, place_of
 from ..core.plan import cover, finer, undecided
 from ..core.rows import Ints, Rows, concat
@@ -31,10 +29,12 @@ from ..core.selection import (
     extent_of_rows,
     verdict,
 )
-from ..store.view import FLOW_RUN, RAW, Place, RawMinute, View
+from ..store.places import RAW, Place
+from ..store.view import View
+from .minutes import Minutes, Runs
 from .numbering import Numbering
 from .resolved import Resolved
-from .sums import CellSums, Missing, cells_of, gathered
+from .sums import CellSums, Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Held:
     views: Sequence[View]
     numbering: Numbering
     sums: CellSums
+    minutes: Minutes
 
 
 def attempt(question: Question, resolved: Resolved, held: Held) -> Attempt:
@@ -181,9 +182,7 @@ class _Attempt:
         if not len(places):
             return
         views, missing = self._held.views, self._result.missing
-        minutes = minute_of_place(places).tolist()
-        copies = cells_of(views, self._resolved, 0, minutes, missing)
-        found = gathered(views, self._resolved, 0, minutes, copies, self._held.numbering)
+        found = self._held.sums.by_shard(views, self._resolved, places, missing)
         if not len(found.sums):
             return
         use, some = self._decide(found.sums)
@@ -197,40 +196,32 @@ class _Attempt:
         owner = found.sums.bucket * len(views) + found.view
         split = np.unique(owner[some])
         self._use(found.sums, use & ~np.isin(owner, split))
-        rows: list[tuple[Rows, Ints]] = []
+        runs: list[Runs] = []
         for place, position in zip(*(part.tolist() for part in np.divmod(split, len(views))), strict=True):
-            minute = int(minute_of_place(place))
-            raw = views[position].raw(minute)
-            if raw is None:
-                missing[position].append(Place(RAW, minute))
-            else:
-                part = self._rows(views[position], raw, position)
-                rows += [] if part is None else [part]
-        if rows:
-            self._add_rows(concat([part for part, _ in rows]), np.concatenate([code for _, code in rows]))
+            found_runs = self._runs(views[position], position, int(minute_of_place(place)))
+            runs += [] if found_runs is None else [found_runs]
+        if runs:
+            self._add_rows(
+                concat([each.rows for each in runs]), self._codes(np.concatenate([each.cohort for each in runs]))
+            )
         self._result.raw_minutes += minute_of_place(split // len(views)).tolist()
 
-    def _rows(self, view: View, raw: RawMinute, position: int) -> tuple[Rows, Ints] | None:
-        """A minute's rows with our groups, and their codes; None if something has to be read for that."""
-        rows = raw.rows
-        group = self._held.numbering.group(view, rows.group)
-        if len(self._states) != len(self._shown):
-            self._result.again = True
+    def _runs(self, view: View, position: int, minute: int) -> Runs | None:
+        """A minute's runs of a shard; None if something has to be read for that."""
+        raw = view.raw(minute)
+        if raw is None:
+            self._result.missing[position].append(Place(RAW, minute))
             return None
-        code = np.zeros(len(rows), np.int64)
-        if self._question.selection.asks_flow_run:
-            cohorts = [NO_FLOW_RUN if run is None else view.cohort(run) for run in raw.flow_runs]
-            known = [cohort for cohort in cohorts if cohort is not None]
-            if len(known) < len(cohorts):
-                absent = [run for run, cohort in zip(raw.flow_runs, cohorts, strict=True) if cohort is None]
-                self._result.missing[position] += [Place(FLOW_RUN, 0, field=run) for run in absent if run is not None]
-                return None
-            child = np.array([attribute(cohort, "child") is True for cohort in known])
-            group = group | np.where(child[raw.flow_run], CHILD, 0).astype(np.uint32)
-            code = self._codes(known)[raw.flow_run]
-        return Rows(rows.expected, rows.start, rows.state_time, rows.total, group), code
+        found = self._held.minutes.of(view, position, minute, raw, whose=self._question.selection.asks_flow_run)
+        if isinstance(found, list):
+            self._result.missing[position] += found
+            return None
+        return found
 
     def _add_rows(self, rows: Rows, code: Ints) -> None:
+        if len(self._states) != len(self._shown):
+            self._result.again = True
+            return
         said = verdict(self._question.selection, extent_of_rows(rows, code), self._states).certain & (code >= 0)
         self._result.raw_rows += len(said)
         rows = rows.take(said)
@@ -239,10 +230,9 @@ class _Attempt:
         else:
             self._tally.add_rows(rows, Kinds(rows.group, self._states.type_codes), self._shown)
 
-    def _codes(self, cohorts: list[Cohort]) -> Ints:
+    def _codes(self, cohorts: Ints) -> Ints:
         code = self._resolved.code
-        if code is None:
+        if code is None or not self._question.selection.asks_flow_run:
             return np.zeros(len(cohorts), np.int64)
-        numbers = np.array([self._held.numbering.number(cohort) for cohort in cohorts], np.int64)
-        self._result.again |= bool((numbers >= len(code)).any())
-        return code[np.minimum(numbers, len(code) - 1)]
+        self._result.again |= bool((cohorts >= len(code)).any())
+        return code[np.minimum(cohorts, len(code) - 1)]

@@ -14,11 +14,14 @@ from ..core.selection import MAX_SETS, Selection
 from ..store.view import View
 from .answer import Attempt, Held, Question, attempt
 from .joined import Joined
+from .minutes import Minutes
 from .numbering import Numbering
 from .resolved import ALL_RUNS, Resolver
 from .sums import CellSums, Missing
 
 _MAX_AGAIN: Final = 100
+_MINUTES_PART: Final = 4
+"""The share of the budget that raw runs of minutes may take: a fourth; sums take the rest."""
 
 
 def scanned(selection: Selection) -> bool:
@@ -32,13 +35,13 @@ class Cells:
     def __init__(self, budget_bytes: int) -> None:
         self._numbering = Numbering()
         self._resolver = Resolver(self._numbering)
-        self._sums = CellSums(budget_bytes, self._numbering)
+        self._sums = CellSums(budget_bytes - budget_bytes // _MINUTES_PART, self._numbering)
+        self._minutes = Minutes(budget_bytes // _MINUTES_PART, self._numbering)
 
     def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
         """Answer from what was read, or say what has to be."""
-        for view in views:
-            self._sums.drop(view.dropped())
-        held = Held(views, self._numbering, self._sums)
+        self._follow(views)
+        held = Held(views, self._numbering, self._sums, self._minutes)
         for _ in range(_MAX_AGAIN):
             self._numbering.meet(views)
             found = attempt(question, self._resolver.resolve(question.selection, catalog), held)
@@ -48,8 +51,7 @@ class Cells:
 
     def runs_by_type(self, views: Sequence[View], missing: Missing) -> dict[str, int]:
         """How many runs there are of each state type, `OTHER` among them; what has to be read goes to `missing`."""
-        for view in views:
-            self._sums.drop(view.dropped())
+        self._follow(views)
         self._numbering.meet(views)
         days = np.array(sorted(set().union(*(view.days for view in views))), np.int64)
         places = np.append(place_of(COARSEST.number, days), place_of(0, np.array([NONE])))
@@ -74,6 +76,11 @@ class Cells:
         """How many cohorts were met."""
         return len(self._numbering.cohorts)
 
+    def _follow(self, views: Sequence[View]) -> None:
+        for view in views:
+            self._sums.drop(view.dropped())
+
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""
         self._sums.trim()
+        self._minutes.trim()

@@ -12,7 +12,7 @@ from ..core.request import Filters, HistoryRequest
 from ..core.selection import selection_of
 from ..errors import BusyError, NotReadyError, ServerLostError
 from ..settings import Settings
-from ..store.view import Place
+from ..store.places import Place
 from .answer import Attempt, Question
 from .cells import Cells, scanned
 from .explain import explain_cells, explain_scan, line_of_cells, raw_filters
@@ -52,12 +52,12 @@ class History:
             except ServerLostError as error:
                 raise NotReadyError(str(error)) from error
             ledgers = self._shards.ledgers()
-        stopped = [f"shard {name} has stopped: {ledger.trouble}" for name, ledger in ledgers.items() if ledger.trouble]
-        if stopped:
-            raise NotReadyError("; ".join(stopped))
-        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up]
+        reasons = [f"shard {name} has stopped: {ledger.trouble}" for name, ledger in ledgers.items() if ledger.trouble]
+        behind = [name for name, ledger in ledgers.items() if not ledger.caught_up and not ledger.trouble]
         if behind:
-            raise NotReadyError(f"catching up with the log: shards {', '.join(behind)}")
+            reasons.append(f"catching up with the log: shards {', '.join(behind)}")
+        if reasons:
+            raise NotReadyError("; ".join(reasons))
         return {name: ledger.next for name, ledger in ledgers.items()}
 
     async def history(self, request: HistoryRequest, now_us: int) -> HistoryAnswer:
@@ -118,6 +118,7 @@ class History:
         read: set[Place] = set()
         read_s = plan_s = 0.0
         busy: set[Place] = set()
+        begun = self._shards.begun
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
                 lacking = {place for places in missing.values() for place in places}
@@ -125,7 +126,8 @@ class History:
                 read |= lacking
                 views = self._shards.views
                 began = time.perf_counter()
-                await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in range(len(views))})
+                if missing or not self._shards.seen_since(begun):
+                    await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in range(len(views))})
                 was_read = time.perf_counter()
                 found = self._cells.answer(question, self._shards.views, self._join())
                 read_s += was_read - began

@@ -20,7 +20,7 @@ from ..core.scopes import ALL, COHORT, SCOPES, Scope
 from ..core.selection import EXCLUDED, Selection, Verdict, codes, weigh
 from ..store.bounded import Bounded
 from ..store.cohort_book import ALL_FIELD
-from ..store.view import Place
+from ..store.places import Place
 from .joined import Joined
 from .numbering import Numbering
 

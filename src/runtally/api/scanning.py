@@ -34,7 +34,8 @@ from ..store.blocks import BLOCK_LEVEL, MINUTES, Block
 from ..store.blocks import decode as decode_block
 from ..store.flow_runs import decode as decode_flow_runs
 from ..store.link import Link
-from ..store.view import BLOCK, Place, View
+from ..store.places import BLOCK, Place
+from ..store.view import View
 from .columns import Columns, Shelf
 from .explain import Size, line_of_scan
 from .joined import Joined, Table, Tables

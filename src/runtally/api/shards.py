@@ -19,7 +19,8 @@ from ..store.connect import connect
 from ..store.keys import CATALOG
 from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
 from ..store.link import Command, Link, ReadLink
-from ..store.view import Place, View
+from ..store.places import Place
+from ..store.view import View
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -33,7 +34,7 @@ Wanted = Mapping[int, Sequence[Place]]
 
 
 class Shards:
-    """Use `async with shards.turn:` around a refresh and whatever has to see its state."""
+    """Use `async with shards.turn:` around a refresh and whatever has to see its state. `begun` counts refreshes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,6 +46,8 @@ class Shards:
         self._trouble = "not connected to Redis yet"
         self._catalog: CatalogCopy | None = None
         self.turn = asyncio.Lock()
+        self.begun = 0
+        self._seen = 0
         self.views: list[View] = []
 
     @property
@@ -82,6 +85,8 @@ class Shards:
 
     async def refresh(self, wanted: Wanted) -> None:
         """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
+        self.begun += 1
+        self._seen = 0
         link = await self._linked()
         while True:
             commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
@@ -103,8 +108,17 @@ class Shards:
                 if name != CATALOG:
                     check_scopes(name, ledger)
             if all(view.fresh for view in self.views):
+                self._seen = self.begun
                 return
             wanted = {}
+
+    def seen_since(self, begun: int) -> bool:
+        """Whether the state is that of a refresh which began when `begun` already was what it is now given as.
+
+        Who waited for the turn while another's refresh was made needs none of its own, if that one began later than
+        the wait.
+        """
+        return self._seen > begun
 
     def kept_bytes(self) -> dict[str, int]:
         """About what copies take: of cells, and of decoded runs."""

@@ -12,7 +12,7 @@ from typing import Final
 from .levels import LEVELS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is one of a kind: compared as what it is
 class Scope:
     """One kind of scope: the letter that names it in keys, and the levels at which it has cells.
 

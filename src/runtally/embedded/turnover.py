@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Final
 
 import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ..errors import SystemError_
+from ..events.reader import reader
 from ..ops import topics
 from ..simulate.play import Message
 from ..store.connect import connect
@@ -79,8 +80,7 @@ async def _unapplied(stack: Stack, next_offsets: dict[str, int]) -> list[Message
         else TopicPartition(settings.runs_topic, int(shard)): at
         for shard, at in next_offsets.items()
     }
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
-    await consumer.start()
+    consumer = await reader(settings)
     left: list[Message] = []
     try:
         consumer.assign(list(places))

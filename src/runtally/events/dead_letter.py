@@ -46,6 +46,17 @@ class DeadLetter:
         return self._said("topic"), int(self._said("partition")), int(self._said("offset"))
 
     @property
+    def identity(self) -> tuple[str, int, int, int]:
+        """Place and timestamp of the original: a dead letter that is written twice has the same, and a topic that was
+        made anew has others."""
+        return (*self.place, self.timestamp_ms)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it has our headers, and not only a place on the topic."""
+        return {_PREFIX + name for name in _OURS} <= dict(self.headers).keys()
+
+    @property
     def timestamp_ms(self) -> int:
         """The original's timestamp."""
         return int(self._said("timestamp"))

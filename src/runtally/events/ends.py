@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from ..errors import ServerLostError
 from ..settings import Settings
 from ..store.keys import CATALOG
+from .reader import reader
 
 _PATIENCE_S: Final = 5.0
 _NEVER_MS: Final = 3_600_000
@@ -72,19 +73,9 @@ class Ends:
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.kafka,
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                # A retry would ask for a topic by name when it was deleted. We begin anew instead.
-                retry_backoff_ms=_NEVER_MS,
-            )
-            try:
-                await consumer.start()
-                # Without names it is told of all topics.
-                await consumer._client.force_metadata_update()
-            except BaseException:
-                await consumer.stop()
-                raise
+            # A retry would ask for a topic by name when it was deleted. We begin anew instead.
+            consumer = await reader(self._settings, isolation_level="read_committed", retry_backoff_ms=_NEVER_MS)
             self._consumer = consumer
+            # Without names it is told of all topics.
+            await consumer._client.force_metadata_update()
         return self._consumer

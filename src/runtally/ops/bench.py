@@ -94,6 +94,7 @@ class Only(StrEnum):
 def query(
     runs: Annotated[str, typer.Option(help="How many task runs, or several numbers with commas.")] = "1000000",
     only: Annotated[Only | None, typer.Option(help="Leave the other half out.")] = None,
+    newest_hour: Annotated[bool, typer.Option("--newest-hour", help="A tenth of all runs in the last hour.")] = False,
     redis_url: RedisUrl = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead of a table.")] = False,
 ) -> None:
@@ -110,7 +111,7 @@ def query(
     found = [
         asdict(one)
         for size in map(int, runs.split(","))
-        for one in asyncio.run(measure(size, only.value if only else None, redis_url, _say))
+        for one in asyncio.run(measure(size, only.value if only else None, redis_url, _say, newest_hour=newest_hour))
     ]
     _show_all("Query", found, as_json)
 

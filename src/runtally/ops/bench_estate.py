@@ -28,6 +28,8 @@ _FAMILY_US: Final = 300_000_000
 _BATCH: Final = 10_000
 _NIGHT: Final = 0.4
 """What part of the daily mean is missing at the quietest hour, and on top of it at the busiest."""
+_HOUR_US: Final = 3_600_000_000
+_NEWEST_PART: Final = 10
 _SECOND_TAG: Final = 0.1
 _SUBFLOWS: Final = 0.1
 """Parts of the flow runs that have a second tag, and that are subflow runs."""
@@ -52,11 +54,13 @@ async def _record(offset: int) -> Mark | None:
 
 @dataclass(slots=True)
 class Estate:
-    """All shards of one Redis as their worker holds them, and the runs that are in it."""
+    """All shards of one Redis as their worker holds them, and the runs that are in it; with `newest_hour` a tenth of
+    all runs are in the last hour."""
 
     redis: Any
     settings: Settings
     end_us: int
+    newest_hour: bool = False
     flows: list[bytes] = field(default_factory=list)
     deployments: list[bytes] = field(default_factory=list)
     _random: Random = field(default_factory=lambda: Random(1))
@@ -123,7 +127,11 @@ class Estate:
         phase = generator.random(families)
         phase = phase + _NIGHT * np.sin(2 * np.pi * phase) / (2 * np.pi)
         times = (generator.integers(0, DAYS, families) + phase) * DAY_US
-        begins: list[int] = np.sort(self.end_us - DAYS * DAY_US + times.astype(np.int64)).tolist()
+        times_us = self.end_us - DAYS * DAY_US + times.astype(np.int64)
+        if self.newest_hour:
+            newest = -(-families // _NEWEST_PART)
+            times_us[:newest] = self.end_us - generator.integers(_FAMILY_US, _HOUR_US, newest)
+        begins: list[int] = np.sort(times_us).tolist()
         return begins
 
     def _catalog(self, flows: list[bytes], deployments: list[tuple[bytes, bytes]]) -> list[Change]:

@@ -15,6 +15,12 @@ _CATALOG: Final = "c"
 _CLOCK_WARN_US: Final = 1_000_000
 _CLOCK_BAD_US: Final = 60_000_000
 _LAG_WARN: Final = 10_000
+_WELL: Final = {
+    "eviction": "it evicts nothing",
+    "persistence": "it keeps its data on disk",
+    "listpacks": "it stores runs compactly",
+}
+"""What there is to say where a rule of `RULES` finds nothing."""
 _FULL_WARN: Final = 0.8
 _FULL_BAD: Final = 0.95
 _FORWARDED_WARN: Final = 0.01
@@ -55,7 +61,7 @@ def _partitions(facts: Facts) -> Said:
         yield (
             "bad",
             f"the data in Redis are of {live.partitions} partitions, the topic has {found}: runs would count twice",
-            "start workers and API with another RUNTALLY_REDIS_PREFIX: everything is built anew from the log",
+            "`runtally rebuild --from-log` builds everything anew",
         )
 
 
@@ -77,7 +83,7 @@ def _configuration(facts: Facts) -> Said:
     for name, rule in RULES.items():
         problem = rule(facts.server.config)
         if problem is None:
-            yield "ok", name, ""
+            yield "ok", _WELL[name], ""
         else:
             says, _, do = problem.text.rpartition(": " if problem.fatal else "; ")
             yield "bad" if problem.fatal else "warn", says, do
@@ -135,16 +141,29 @@ def _ledgers(facts: Facts) -> Said:
     for name, ledger in facts.stand.ledgers.items():
         if ledger is None:
             continue
-        trouble = (name != _CATALOG and outdated(ledger)) or (facts.log.troubles.get(name) if facts.log else "")
+        trouble = ledger.trouble or ("" if name == _CATALOG else outdated(ledger))
+        if facts.log:
+            trouble = trouble or facts.log.troubles.get(name, "")
         if trouble:
             well = False
-            yield "bad", f"shard {name} stops: {trouble.removeprefix(f'shard {name}: ')}", "see operations.md"
+            says = f"shard {name} stops: {trouble.removeprefix(f'shard {name}: ')}"
+            yield "bad", says, "do what it says; more in operations.md, A shard stops"
         elif not ledger.caught_up:
             well = False
             says = f"shard {name} catches up: {ledger.next:,} of {ledger.caught_up_at:,}"
             yield "warn", says, "wait; start workers if there are none"
     if well and not none:
         yield "ok", "every shard has a ledger that fits its log", ""
+
+
+def _workers(facts: Facts) -> Said:
+    members = facts.topics.members
+    if members is None:
+        yield "ok", "this broker does not tell which workers there are", ""
+    elif members:
+        yield "ok", f"{members} worker{'s are' if members > 1 else ' is'} in the group {facts.settings.group_id}", ""
+    else:
+        yield "bad", f"no worker is in the group {facts.settings.group_id}", "start some: `runtally worker`"
 
 
 def _lag(facts: Facts) -> Said:
@@ -223,14 +242,14 @@ def _clock(facts: Facts) -> Said:
     ahead = facts.server.ahead_us
     level: Level = "ok" if abs(ahead) <= _CLOCK_WARN_US else "warn" if abs(ahead) <= _CLOCK_BAD_US else "bad"
     do = "" if level == "ok" else "run NTP on both machines: lateness and run times of running tasks are off by that"
-    yield level, f"the clock of Redis is {_seconds(ahead)} of this machine's", do
+    yield level, f"the clock of Redis is {_seconds(ahead)} this machine's", do
     if facts.log is None or not facts.log.newest_ms:
         return
     # Of a broker only stamps of the past are seen: that its clock is behind, or how far, cannot be told.
     ahead = facts.log.newest_ms * 1000 - facts.now_us
     if ahead > _CLOCK_WARN_US:
         level = "warn" if ahead <= _CLOCK_BAD_US else "bad"
-        yield level, f"the broker's clock is {_seconds(ahead)} of this machine's, at least", "run NTP on both machines"
+        yield level, f"the broker's clock is {_seconds(ahead)} this machine's, at least", "run NTP on both machines"
     else:
         yield "ok", "the broker's clock is not seen to be ahead of this machine's", ""
 
@@ -246,6 +265,7 @@ CHECKS: Final = (
     Check("data dir", (), _data_dir),
     Check("partitions", ("data", "log"), _partitions),
     Check("ledgers", ("data",), _ledgers),
+    Check("workers", ("log",), _workers),
     Check("lag", ("data", "log"), _lag),
     Check("forwarded", ("log",), _forwarded),
     Check("dead letters", ("log",), _dead_letters),
@@ -259,7 +279,7 @@ def _shards(names: list[str]) -> str:
 
 
 def _seconds(ahead_us: int) -> str:
-    return f"{abs(ahead_us) / 1e6:.3f} s {'ahead' if ahead_us >= 0 else 'behind'}"
+    return f"{abs(ahead_us) / 1e6:.3f} s {'ahead of' if ahead_us >= 0 else 'behind'}"
 
 
 def _size(count: int) -> str:

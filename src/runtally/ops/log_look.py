@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from ..errors import ServerLostError, SystemError_, UserError
@@ -32,14 +33,15 @@ _PATIENCE_S: Final = 15.0
 @dataclass(frozen=True, slots=True)
 class LogLook:
     """What was found. `refused`: why a topic must not be used as it is. By shard: `ends` of the log, and `troubles`
-    with its ledger. Of the newest records of runs `sampled` were looked at, `forwarded` of them were sent on by a
-    worker. `newest_ms`: the newest timestamp that the broker gave, 0 where producers give it. `dead`: dead letters by
-    reason, of the newest ones."""
+    with its ledger. `members` of the group of workers, None where the broker does not tell. Of the newest records of
+    runs `sampled` were looked at, `forwarded` of them were sent on by a worker. `newest_ms`: the newest timestamp that
+    the broker gave, 0 where producers give it. `dead`: dead letters by reason, of the newest ones."""
 
     topics: Sequence[Found]
     refused: str
     ends: Mapping[str, int]
     troubles: Mapping[str, str]
+    members: int | None
     sampled: int
     forwarded: int
     newest_ms: int
@@ -51,7 +53,7 @@ async def look(settings: Settings, ledgers: Mapping[str, Ledger | None]) -> LogL
     try:
         found = await topics.inspect(settings, wait_s=0)
     except UserError as error:
-        return LogLook((), str(error), {}, {}, 0, 0, 0, {})
+        return LogLook((), str(error), {}, {}, None, 0, 0, 0, {})
     counts = {one.name: one.partitions for one in found}
     async with AsyncExitStack() as stack:
         log = Log(settings)
@@ -79,11 +81,26 @@ async def look(settings: Settings, ledgers: Mapping[str, Ledger | None]) -> LogL
         "",
         ends,
         troubles,
+        await _members(settings),
         len(records),
         sum(any(name == FORWARDED for name, _ in record.headers) for record in records),
         max((record.timestamp for record in records if record.timestamp_type == 1), default=0),
         Counter(DeadLetter(each.key, each.value, each.headers).reason for each in letters),
     )
+
+
+async def _members(settings: Settings) -> int | None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await admin.start()
+            (answer,) = await admin.describe_consumer_groups([settings.group_id])
+    except (KafkaError, OSError, TimeoutError):
+        return None
+    finally:
+        await admin.close()
+    ((_, _, _, _, _, members, *_),) = answer.groups
+    return len(members)
 
 
 async def _newest(settings: Settings, places: Sequence[tuple[str, int]], most: int) -> list[Any]:

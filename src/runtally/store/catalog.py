@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from redis.asyncio import Redis
@@ -46,6 +47,11 @@ class CatalogShard:
     async def step(self) -> bool:
         """There is nothing to rebuild."""
         return False
+
+    @property
+    def numbered(self) -> Mapping[str, int]:
+        """See `Shard.numbered`."""
+        return {}
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger and read all entities; the offset to seek to. Errors: see `Fence.open`."""

@@ -221,12 +221,13 @@ async def check_log(shard: str, ledger: Ledger, log: LogEnds) -> None:
 
 async def read_ledgers(redis: Redis, settings: Settings) -> dict[str, Ledger | None]:
     """Every shard's ledger by its name, the catalog's last; None for a shard that has none. Empty before the first
-    start. Raises `ServerLostError`."""
+    start. Raises `ServerLostError`, and `UnfitServerError` for data of another format."""
     link = Link(redis)
     try:
         live = await read_live(link, settings)
         if live is None:
             return {}
+        live.check_format(settings)
         shards = [*map(str, range(live.partitions)), CATALOG]
         keys = [Keys(settings.redis_prefix, live.generation, shard).ledger for shard in shards]
         found = await link.call([("HGETALL", key) for key in keys])

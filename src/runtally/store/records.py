@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -252,12 +253,16 @@ def encode_cohort(cohort: Cohort) -> bytes:
 
 def decode_cohorts(entries: Sequence[bytes]) -> list[Cohort]:
     """Entries of the dictionary, in order."""
-    return [
-        NO_FLOW_RUN
-        if given is None
-        else tuple(tuple(value) if isinstance(value := given.get(name, UNKNOWN), list) else value for name in NAMES)
-        for given in map(_unpack, entries)
-    ]
+    return [*map(_decode_cohort, entries)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _decode_cohort(entry: bytes) -> Cohort:
+    # Shards have most of their cohorts in common.
+    given = _unpack(entry)
+    if given is None:
+        return NO_FLOW_RUN
+    return tuple(tuple(value) if isinstance(value := given.get(name, UNKNOWN), list) else value for name in NAMES)
 
 
 def state_in_tail(record: bytes) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from ..core.cells import Sums, joined, summed
 from ..core.fold import fold
-from ..core.groups import States
+from ..core.groups import FIRST_STATE, States
 from ..core.levels import DAY_US, NONE
 from ..core.retention import day_of, horizons
 from ..settings import Settings
@@ -63,6 +63,11 @@ class RunsShard:
     def outdated(self) -> str:
         """See `ledger.outdated`."""
         return outdated(self._fence.ledger)
+
+    @property
+    def numbered(self) -> Mapping[str, int]:
+        """See `Shard.numbered`."""
+        return {"states": len(self._states) - FIRST_STATE, "cohorts": len(self._cohorts)}
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger, drop every cache; the offset to seek to. Errors: see `Fence.open`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from redis.asyncio import Redis
@@ -32,6 +33,10 @@ class Shard(Protocol):
     @property
     def outdated(self) -> str:
         """Why a rebuild has to be done before a batch can be applied, "" when none has."""
+
+    @property
+    def numbered(self) -> Mapping[str, int]:
+        """How many states and cohorts are counted apart, by these words; nothing for the catalog."""
 
     async def open(self, log: LogEnds) -> int:
         """Read or create the ledger; the offset to seek to."""

@@ -9,123 +9,68 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
-from ..core.cohorts import Cohort, cohort_of
+from ..core.cohorts import Cohort
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
-from ..core.scopes import ALL, COHORT, Scope
+from ..core.scopes import ALL, COHORT
 from ..errors import NotReadyError
 from . import ledger as ledgers
 from .block_copies import Asked, BlockCopies
 from .blocks import decode as decode_block
 from .bounded import Bounded
-from .cohort_book import ALL_FIELD
 from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger
 from .link import Command
+from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, Stored, cohort_in, stored, weigh
 from .records import (
-    DEAD,
-    EXPECTED_AT,
     Packed,
     decode_cohorts,
-    decode_entity,
     decode_states,
     flow_run_of,
     minute_of,
     rows_of,
     state_in_tail,
 )
+from .scripts import LOOK, READ, READ_MINUTES
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
-_OVERHEAD: Final = 200
-_HOT_REFRESHES: Final = 8
-"""For so many refreshes after it was asked for, a place that changed is read along."""
-_MAX_HOT: Final = 200
 
 
-class Place(NamedTuple):
-    """Something to read: a bucket's cells of one kind of scope (of cohorts all, else those of the scope that `field`
-    names); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the bucket without
-    expected time), with FLOW_RUN the cohort of the flow run whose id is `field`."""
+_ANYWHERE: Final = ("", "")
+"""Where no ledger stands."""
+_HOT_MOVES: Final = 8
+"""For so many moves of the shard after it was last asked for, a place that changed before is read along."""
+_MAX_HOT: Final = 400
+_MAX_LOST: Final = 4096
 
-    level: int
-    bucket: int
-    kind: Scope = ALL
-    field: bytes = ALL_FIELD
-
-
-RAW: Final = -1
-BLOCK: Final = -2
-FLOW_RUN: Final = -3
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Cells as they are stored: each scope's field in the hash, and its cells."""
-
-    fields: Sequence[bytes]
-    cells: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class RawMinute:
-    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
-    `flow_runs` each one's flow run is (0: none).
-
-    The rows' CHILD flag is not set: it belongs to the flow run.
-    """
-
-    ids: tuple[bytes, ...]
-    records: tuple[bytes, ...]
-    rows: Rows
-    flow_runs: tuple[bytes | None, ...]
-    flow_run: npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A minute's raw runs that nobody has looked at yet."""
-
-    pairs: list[bytes]
-
-
-_READ_MINUTES: Final = f"""
-local wanted, found, pairs = {{}}, {{}}, redis.call('HGETALL', KEYS[1])
-for at = 1, #ARGV do wanted[tonumber(ARGV[at])] = true end
-for at = 1, #pairs, 2 do
-  if wanted[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})] then
-    found[#found + 1] = pairs[at]
-    found[#found + 1] = pairs[at + 1]
-  end
-end
-return found
-"""
-"""Server-side: ids and records of some minutes (ARGV) of a raw bucket (KEYS[1])."""
-
-Copy = Stored | RawMinute | Reply | Cohort
+_Minutes = defaultdict[int, list[int]]
 
 
 class View:
-    """One shard, as last read. `weight` is about the memory that its copies take."""
+    """One shard, as last read. `flow_runs_version` is another one whenever `cohort` may give something else."""
 
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
-        self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, _weigh)
-        self._places_read: list[Place] = []
-        self._minutes_read: defaultdict[int, list[int]] = defaultdict(list)
+        self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
+        self._blocks_read: list[Place] = []
+        self._places_read: tuple[list[Place], list[Place]] = ([], [])
+        self._minutes_read: tuple[_Minutes, _Minutes] = (defaultdict(list), defaultdict(list))
+        self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: set[tuple[int, int]] | None = set()
         self.cohorts: list[Cohort] = []
+        self._cohort_records: list[bytes] = []
+        self._cohorts_before: tuple[list[bytes], list[Cohort]] = ([], [])
+        self.flow_runs_version = 0
         self._ledger: Ledger | None = None
         self._states = States()
         self._extra: dict[State, int] = {}
@@ -213,85 +158,108 @@ class View:
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
         """The commands of a refresh; their replies, read in one MULTI, go to `take`.
 
-        What was dropped lately is read along: it is likely to have changed again, and to be asked for again.
+        What changed lately and was asked for again is read along if the shard has moved: it is likely to have changed.
         """
         keys = self._keys
-        since = -1 if self._stale or self._ledger is None else self._ledger.seq
-        touched: Command = ("ZRANGE", keys.touched, f"({since}", "+inf", "BYSCORE")
-        commands: list[Command] = [("HGETALL", keys.ledger)]
-        if since < 0:
-            commands += [("LRANGE", keys.states, 0, -1), ("LRANGE", keys.cohorts, 0, -1), ("SMEMBERS", keys.days)]
-        else:
-            known = len(self._states) - len(States())
-            commands += [("LRANGE", keys.states, known, -1), ("LRANGE", keys.cohorts, len(self.cohorts), -1), touched]
-            commands.append(("ZRANGE", keys.touched_ids, f"({since}", "+inf", "BYSCORE"))
+        stand = _ANYWHERE if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
+        known = len(self._states) - len(States()), len(self.cohorts)
+        looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
+        commands: list[Command] = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
+        places = dict.fromkeys(wanted)
+        for place in self._lost.intersection(places):
+            self._lost.discard(place)
+            if len(self._hot) < _MAX_HOT:
+                self._hot[place] = _HOT_MOVES
+        self._blocks_read = [place for place in places if place.level == BLOCK]
         self._asked = {}
-        self._places_read = []
-        self._minutes_read = defaultdict(list)
-        for place in dict.fromkeys([*wanted, *self._hot]):
-            if place.level == RAW:
-                self._minutes_read[raw_bucket(place.bucket)].append(place.bucket)
-                continue
-            self._places_read.append(place)
-            if place.level == BLOCK:
-                asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
-                commands.append(asked.command)
-            elif place.level == FLOW_RUN:
-                commands.append(("HGET", keys.flow_runs(place.field), place.field))
-            elif place.kind is COHORT:
-                commands.append(("HGETALL", keys.cells(COHORT, place.level, place.bucket)))
-            else:
-                commands.append(("HGET", keys.cells(place.kind, place.level, place.bucket), place.field))
-        for bucket, minutes in self._minutes_read.items():
-            whole: Command = ("HGETALL", keys.raw(bucket))
-            commands.append(whole if bucket == NONE else ("EVAL", _READ_MINUTES, 1, whole[1], *minutes))
+        for place in self._blocks_read:
+            asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
+            commands.append(asked.command)
+        hot = [place for place in self._hot if place not in places]
+        self._places_read = _but_minutes(places), _but_minutes(hot)
+        self._minutes_read = _minutes(places), _minutes(hot)
+        for unless, read, minutes in zip((_ANYWHERE, stand), self._places_read, self._minutes_read, strict=True):
+            if read:
+                hashes, fields = zip(*map(self._hash_of, read), strict=True)
+                commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *unless, *fields))
+            for bucket, those in minutes.items():
+                commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
         return commands
 
     def take(self, replies: list[Any]) -> None:
         """Move to the state that the replies to `reads` show."""
-        found = ledgers.decode(replies[0])
+        rest = iter(replies)
+        look = next(rest)
+        if look and not self._move(look):
+            return
+        if self.flow_runs.known:
+            changed = next(rest)
+            if self.ledger.floor > self.flow_runs.seq:
+                self.flow_runs = FlowRuns(self._keys)
+            else:
+                self.flow_runs.take(changed, self.ledger.seq)
+        for place in self._blocks_read:
+            self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
+        for along, read, minutes in zip((False, True), self._places_read, self._minutes_read, strict=True):
+            found: list[tuple[Place, Any]] = [*zip(read, next(rest) if read else (), strict=not along)]
+            for those in minutes.values():
+                found += _by_minute(those, next(rest)).items()
+            for place, reply in found:
+                if not along or (look and place not in self._copies):
+                    self._put(place, reply)
+        if look:
+            self._hot = {place: left - 1 for place, left in self._hot.items() if left}
+
+    def _move(self, look: list[Any]) -> bool:
+        """Move to the state that a look found; False if nothing else of the replies is of use."""
+        found = ledgers.decode(look[0])
         was, self._ledger = self._ledger, found
         if found is None:
             self._forget()
-            return
+            return False
         if self._stale or was is None:
             self._forget()
-            self._extend(decode_states(replies[1]))
-            self.cohorts += decode_cohorts(replies[2])
-            self.days = {int(day) for day in replies[3]}
+            self.days = {int(day) for day in look[3]}
             self._stale = False
-            rest = replies[4:]
         elif found.epoch != was.epoch or found.seq < was.seq or found.floor > was.seq:
             self._forget()
-            return
+            return False
         else:
-            self._extend(decode_states(replies[1]))
-            self.cohorts += decode_cohorts(replies[2])
-            self._drop(int(minute) for minute in replies[3])
-            for flow_run in replies[4]:
-                self._discard(Place(FLOW_RUN, 0, ALL, flow_run))
-            rest = replies[5:]
-        if self.flow_runs.known:
-            if found.floor > self.flow_runs.seq:
-                self.flow_runs = FlowRuns(self._keys)
-            else:
-                self.flow_runs.take(rest[0], found.seq)
-            rest = rest[1:]
-        places = len(self._places_read)
-        for minutes, pairs in zip(self._minutes_read.values(), rest[places:], strict=True):
-            for minute, those in _by_minute(minutes, pairs).items():
-                self._copies.put(Place(RAW, minute), Reply(those))
-        for place, reply in zip(self._places_read, rest[:places], strict=True):
-            if place.level == BLOCK:
-                self.blocks.put(self._asked[place.bucket], decode_block(reply))
-            elif place.level == FLOW_RUN:
-                self._copies.put(place, _cohort(reply))
-            else:
-                self._places.setdefault((place.level, place.bucket), set()).add(place)
-                self._copies.put(place, _stored(place, reply))
-        self._cool()
+            self._drop(int(minute) for minute in look[3])
+            for flow_run in look[4]:
+                self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
+            self.flow_runs_version += bool(look[4])
+        self._extend(decode_states(look[1]))
+        self._meet_cohorts(look[2])
+        return True
+
+    def _meet_cohorts(self, records: list[bytes]) -> None:
+        """Decode what follows the cohorts that are known, or were before this epoch and are again."""
+        before, cohorts = self._cohorts_before
+        if not self.cohorts and before and records[: len(before)] == before:
+            self._cohort_records, self.cohorts = before, cohorts
+            records = records[len(before) :]
+        self._cohort_records += records
+        self.cohorts += decode_cohorts(records)
+
+    def _hash_of(self, place: Place) -> tuple[bytes, bytes]:
+        """The hash that holds a place, and its field there, empty for all."""
+        if place.level == FLOW_RUN:
+            return self._keys.flow_runs(place.field), place.field
+        if place.level == RAW:
+            return self._keys.raw(place.bucket), b""
+        return self._keys.cells(place.kind, place.level, place.bucket), b"" if place.kind is COHORT else place.field
+
+    def _put(self, place: Place, reply: Any) -> None:
+        if place.level == RAW:
+            self._copies.put(place, Reply(reply))
+        elif place.level == FLOW_RUN:
+            self._copies.put(place, cohort_in(reply))
+        else:
+            self._places.setdefault((place.level, place.bucket), set()).add(place)
+            self._copies.put(place, stored(place, reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -303,11 +271,14 @@ class View:
 
     def _forget(self) -> None:
         self._forgotten += 1
-        self._hot = {}
+        self.flow_runs_version += 1
+        self._lost, self._hot = set(), {}
         self._copies.clear()
         self._places.clear()
         self._dropped = None
-        self.cohorts = []
+        if self.cohorts:
+            self._cohorts_before = self._cohort_records, self.cohorts
+        self._cohort_records, self.cohorts = [], []
         self.blocks = BlockCopies(self._keys, self._budget_bytes, self._name_others)
         self.flow_runs = FlowRuns(self._keys)
         self._states = States()
@@ -318,35 +289,29 @@ class View:
 
     def _drop(self, minutes: Iterable[int]) -> None:
         for minute in minutes:
-            self._discard(Place(RAW, minute))
+            self._lose(Place(RAW, minute))
             self.blocks.touch((raw_bucket(minute),))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.add((level, bucket))
                 for place in self._places.pop((level, bucket), ()):
-                    self._discard(place)
+                    self._lose(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
 
-    def _discard(self, place: Place) -> None:
+    def _lose(self, place: Place) -> None:
         """Drop a copy that is not as new as the view any more."""
         if place in self._copies:
             self._copies.discard(place)
-            if place in self._hot or len(self._hot) < _MAX_HOT:
-                self._hot[place] = _HOT_REFRESHES
-
-    def _cool(self) -> None:
-        """Stop reading along what nobody asked for in the last refreshes."""
-        for place in [place for place, left in self._hot.items() if left == 0]:
-            del self._hot[place]
-            self._copies.discard(place)
-        for place in self._hot:
-            self._hot[place] -= 1
+            if place not in self._hot:
+                self._lost.add(place)
+                if len(self._lost) > _MAX_LOST:
+                    self._lost.clear()
 
     def _use(self, place: Place) -> Copy | None:
         """A copy that somebody asks for."""
         if place in self._hot:
-            self._hot[place] = _HOT_REFRESHES
+            self._hot[place] = _HOT_MOVES
         return self._copies.get(place)
 
     def _extend(self, states: Iterable[State]) -> None:
@@ -382,33 +347,25 @@ class View:
                 self._renew_type_codes()
 
 
-def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[int, list[bytes]]:
-    """Ids and records by the minute in which the run is expected."""
-    if len(minutes) == 1:
-        return {minutes[0]: pairs}
-    found: dict[int, list[bytes]] = {minute: [] for minute in minutes}
-    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
-        found[minute_of(record)] += (run, record)
+def _but_minutes(places: Iterable[Place]) -> list[Place]:
+    """Those that are a hash, or a field of one: also the raw runs without an expected time."""
+    return [place for place in places if place.level != BLOCK and (place.level != RAW or place.bucket == NONE)]
+
+
+def _minutes(places: Iterable[Place]) -> _Minutes:
+    """The places of raw runs, by raw bucket."""
+    found: _Minutes = defaultdict(list)
+    for place in places:
+        if place.level == RAW and place.bucket != NONE:
+            found[raw_bucket(place.bucket)].append(place.bucket)
     return found
 
 
-def _stored(place: Place, reply: Any) -> Stored:
-    if place.kind is COHORT:
-        return Stored(reply[::2], reply[1::2])
-    return Stored((place.field,), (reply,)) if reply else Stored((), ())
-
-
-def _cohort(record: bytes | None) -> Cohort:
-    """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
-    values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
-    return cohort_of(values)
-
-
-def _weigh(copy: Copy) -> int:
-    if isinstance(copy, RawMinute):
-        return _OVERHEAD + 400 * len(copy.ids)
-    if isinstance(copy, Reply):
-        return _OVERHEAD + 150 * len(copy.pairs)
-    if isinstance(copy, Stored):
-        return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
-    return 2 * _OVERHEAD
+def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[Place, list[bytes]]:
+    """Ids and records by the minute in which the run is expected."""
+    found: dict[Place, list[bytes]] = {Place(RAW, minute): [] for minute in minutes}
+    if len(minutes) == 1:
+        return {Place(RAW, minutes[0]): pairs}
+    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
+        found[Place(RAW, minute_of(record))] += (run, record)
+    return found

@@ -316,6 +316,8 @@ class _Worker:
     def _show(self, lane: Lane, end: int | None) -> None:
         for state in get_args(LaneState):
             self._metrics["shard_state"].labels(lane.name, state).set(lane.state == state)
+        for what, count in lane.numbered.items():
+            self._metrics["numbered"].labels(lane.name, what).set(count)
         if end is not None and lane.next_offset is not None:
             self._metrics["behind_records"].labels(lane.name).set(max(0, end - lane.next_offset))
 

@@ -86,7 +86,7 @@ class RunningCheck:
         named = [in_words(one, names).text for one in wrong[:_NAMED]]
         more = f"; and {len(wrong) - len(named)} more" if len(wrong) > len(named) else ""
         log.error(
-            "shard %s: cells of %s are not what its raw runs make of them: %s%s. See `runtally verify`",
+            "shard %s: cells of %s are not what its raw runs make of them: %s%s. `runtally rebuild` makes them anew",
             shard,
             "runs without expected time" if day == NONE else text_of(day * DAY_US)[:10],
             "; ".join(named),

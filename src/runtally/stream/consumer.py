@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -56,12 +57,18 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.runs: defaultdict[TP, int] = defaultdict(int)
         self.due: dict[TP, int] = {}
+        self.held: set[TP] = set()
 
     async def restart(self, tp: TP, offset: int) -> None:
         """Seek, and begin a new run. Never awaits."""
         self.seek(tp, offset)
         self.runs[tp] += 1
         self.due[tp] = offset
+        self.held.discard(tp)
+
+    async def hold(self, tp: TP) -> None:
+        """Fetch nothing of a partition until it is restarted. Never awaits."""
+        self.held.add(tp)
 
     async def renew(self, tps: Iterable[TP]) -> None:
         """Begin new runs that nobody has said yet where to begin: what comes of them is dropped until a restart."""
@@ -69,8 +76,20 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
             self.runs[tp] += 1
             self.due.pop(tp, None)
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Stamped]:
-        records = await super()._fetch_records(*args, **kwargs)
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: AbstractSet[TP] | None,
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> dict[TP, Stamped]:
+        if self.held:
+            active_partitions = {*(active_partitions or consumer.assignment())} - self.held
+            if not active_partitions:
+                # To aiokafka, none means all.
+                await asyncio.sleep(timeout or FETCH_MAX_WAIT_MS / 1000)
+                return {}
+        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
 
     def _stamped(self, tp: TP, records: Sequence[Any]) -> Stamped:
@@ -111,6 +130,10 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         self._gap[tp].clear()
+
+    async def hold(self, tp: TP) -> None:
+        """Fetch nothing of a partition until `restart_at`."""
+        await self._in_thread(self._thread.hold(tp))
 
     async def perform_seek(self) -> None:
         """At an assignment: begin new runs; the ledger decides where, as soon as it has been read.

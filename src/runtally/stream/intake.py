@@ -74,6 +74,7 @@ class Intake:
         self._name = settings.runs_topic if topic == "runs" else settings.catalog_topic
         self._partition = partition
         self._shard = str(partition) if topic == "runs" else CATALOG
+        self._say = logging.LoggerAdapter(log, {"shard": self._shard})
         self._partition_of = Partitioner(partitions)
         self._limits = Limits(settings.dead_letter_limit, settings.dead_letter_ratio)
         # By the offset up to which they go: a batch may come again, and is then judged from where it began.
@@ -157,7 +158,7 @@ class Intake:
         for _, error in refused:
             self._metrics["events_bad_total"].labels(self._shard, error.reason).inc()
         last, error = refused[-1]
-        log.warning(
+        self._say.warning(
             "%s[%d]: %d bad events went to dead letters, the last one at offset %d: %s",
             self._name,
             self._partition,
@@ -184,7 +185,7 @@ class Intake:
         self._metrics["events_forwarded_total"].labels(self._shard).inc(len(misplaced))
         before, self._forwarded = self._forwarded, self._forwarded + len(misplaced)
         if before < _WARN_FORWARDED <= self._forwarded:
-            log.warning(
+            self._say.warning(
                 "%s[%d]: %d events so far sat in the wrong partition and were forwarded: a producer does not use "
                 "murmur2. Set partitioner=murmur2_random in librdkafka's clients",
                 self._name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -44,6 +44,8 @@ class Lane:
         self._shard = shard
         self._intake = intake
         self._metrics = metrics
+        self._say = logging.LoggerAdapter(log, {"shard": shard.name})
+        self._count = metrics.of_shard(shard.name)
         self._tp = tp
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue(_QUEUE)
         self._turn = asyncio.Lock()
@@ -64,6 +66,11 @@ class Lane:
     def next_offset(self) -> int | None:
         """Where the partition goes on, None before the ledger has been read."""
         return self._shard.next_offset if self.state == "live" else None
+
+    @property
+    def numbered(self) -> Mapping[str, int]:
+        """See `Shard.numbered`."""
+        return self._shard.numbered
 
     async def put(self, fetched: Fetched) -> None:
         """Take a fetched batch; waits while earlier ones are being applied."""
@@ -98,7 +105,7 @@ class Lane:
                 elif self.state == "waiting" or self._run != self._consumer.run_of(self._tp):
                     await self._open()
                 elif not await self._shard.pulse(await self._position()):
-                    log.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
+                    self._say.warning("shard %s: the ledger is not as this worker left it; reading it again", self.name)
                     self._reason = "moved"
                     await self._open()
             except FencedError as error:
@@ -116,7 +123,7 @@ class Lane:
                 try:
                     more = await self._shard.step()
                     if self._outdated and not self._shard.outdated:
-                        log.info("shard %s: its cells are rebuilt", self.name)
+                        self._say.info("shard %s: its cells are rebuilt", self.name)
                         self._outdated, self._reason, self.state = False, "rebuilt", "waiting"
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -163,7 +170,7 @@ class Lane:
             await self._apply(fetched)
         except (LedgerTroubleError, TooManyBadError) as error:
             await self._shard.stop(error.detail)
-            self._stop(error.detail)
+            await self._stop(error.detail)
 
     async def _apply(self, fetched: Fetched) -> None:
         if self.state != "live" or self._run != fetched.run or self._shard.next_offset != fetched.begin:
@@ -197,15 +204,15 @@ class Lane:
         started = time.monotonic()
         applied = await self._shard.apply(batch)
         commit_s = time.monotonic() - started
-        count = self._metrics
-        count["batch_events"].labels(self.name).observe(len(records))
-        count["batch_seconds"].labels(self.name).observe(parse_s + commit_s)
-        count["commit_seconds"].labels(self.name).observe(commit_s)
-        count["events_applied_total"].labels(self.name).inc(applied.changed)
-        count["events_stale_total"].labels(self.name).inc(applied.stale)
-        count["events_duplicate_total"].labels(self.name).inc(applied.duplicate)
-        count["events_frozen_total"].labels(self.name).inc(applied.frozen)
-        count["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
+        count = self._count
+        count["batch_events"].observe(len(records))
+        count["batch_seconds"].observe(parse_s + commit_s)
+        count["commit_seconds"].observe(commit_s)
+        count["events_applied_total"].inc(applied.changed)
+        count["events_stale_total"].inc(applied.stale)
+        count["events_duplicate_total"].inc(applied.duplicate)
+        count["events_frozen_total"].inc(applied.frozen)
+        self._metrics["delay_seconds"].labels(self.name).set(time.time() - records[-1].timestamp / 1000)
         return batch
 
     async def _open(self) -> None:
@@ -216,25 +223,27 @@ class Lane:
         try:
             offset = await self._shard.open(ends)
         except LedgerTroubleError as error:
-            self._stop(error.detail)
+            await self._stop(error.detail)
             return
         if self._shard.outdated:
             self._outdated = True
-            self._stop(self._shard.outdated)
+            await self._stop(self._shard.outdated)
             return
         await self._consumer.restart_at(self._tp, offset)
         self._run = self._consumer.run_of(self._tp)
         self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
         if self.trouble and self.trouble not in ("not opened yet", "revoked"):
-            log.info("shard %s goes on at offset %d", self.name, offset)
+            self._say.info("shard %s goes on at offset %d", self.name, offset)
         self.state, self.trouble = "live", ""
 
-    def _stop(self, trouble: str) -> None:
+    async def _stop(self, trouble: str) -> None:
         """Until somebody decides; the ledger tells the trouble too."""
         self.state, self.trouble = "stopped", trouble
-        log.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
+        self._say.error("shard %s: %s. This shard stops, the others go on", self.name, trouble)
         self._empty_queue()
+        # A log that nobody applies would be read to its end.
+        await self._consumer.hold(self._tp)
 
     def _empty_queue(self) -> None:
         """Whoever waits to put something in goes on: one agent serves all lanes."""
@@ -260,9 +269,9 @@ class Lane:
         if self.state == "stopped" and not self._outdated:
             return
         if self.trouble != str(error):
-            log.warning("shard %s: %s; waiting", self.name, error)
+            self._say.warning("shard %s: %s; waiting", self.name, error)
         if reason == "fenced":
-            self._metrics["fenced_total"].labels(self.name).inc()
+            self._count["fenced_total"].inc()
         self._reason = reason
         self._outdated = False
         self.state, self.trouble = "waiting", str(error)

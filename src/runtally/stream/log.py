@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from ..errors import ServerLostError
+from ..events.reader import reader
 from ..settings import Settings
 from ..store.ledger import LogEnds, Mark
 
@@ -42,6 +43,8 @@ class Log:
     async def ends(self, topic: str, partition: int) -> LogEnds:
         """First kept offset, end and a way to read one record. Raises `ServerLostError`."""
         count = await self.partitions(topic)
+        if not count:
+            raise ServerLostError(f"Kafka at {self._settings.kafka} has no topic {topic} now")
         tp = TopicPartition(topic, partition)
         async with self._turn:
             try:
@@ -89,18 +92,7 @@ class Log:
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._settings.kafka,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                fetch_max_wait_ms=100,
-            )
-            try:
-                await consumer.start()
-            except BaseException:
-                await consumer.stop()
-                raise
-            self._consumer = consumer
+            self._consumer = await reader(self._settings, auto_offset_reset="none", fetch_max_wait_ms=100)
         return self._consumer
 
     async def _lost(self, error: Exception) -> ServerLostError:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from ..events.publish import Publisher
 from ..metrics import Metrics
 from ..settings import Settings
 from .intake import Intake
-
-_NO_LIMIT: Final = 1 << 60
 
 
 class Replay(Intake):
@@ -17,11 +15,13 @@ class Replay(Intake):
     partition that they were forwarded to: nothing is sent again."""
 
     def __init__(self, settings: Settings, topic: Literal["runs", "catalog"], partition: int, partitions: int) -> None:
-        patient = settings.model_copy(update={"dead_letter_limit": _NO_LIMIT})
-        super().__init__(patient, Publisher(settings), Metrics("worker"), topic, partition, partitions)
+        super().__init__(settings, Publisher(settings), Metrics("worker"), topic, partition, partitions)
+
+    def _judge(self, *_: Any, **__: Any) -> None:
+        """Workers let all of it pass."""
 
     async def _bury(self, *_: Any, **__: Any) -> None:
-        return
+        """Done."""
 
     async def _forward(self, *_: Any, **__: Any) -> None:
-        return
+        """Done."""

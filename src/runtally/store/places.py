@@ -1,0 +1,92 @@
+"""What can be read of a shard, and the copies of it that a view holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
+from ..core.cohorts import Cohort, cohort_of
+from ..core.rows import Rows
+from ..core.scopes import ALL, COHORT, Scope
+from .cohort_book import ALL_FIELD
+from .records import DEAD, decode_entity
+
+_OVERHEAD: Final = 200
+
+
+class Place(NamedTuple):
+    """Something to read: a bucket's cells of one kind of scope (of cohorts all, else those of the scope that `field`
+    names); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the bucket without
+    expected time), with FLOW_RUN the cohort of the flow run whose id is `field`."""
+
+    level: int
+    bucket: int
+    kind: Scope = ALL
+    field: bytes = ALL_FIELD
+
+
+RAW: Final = -1
+BLOCK: Final = -2
+FLOW_RUN: Final = -3
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Cells as they are stored: each scope's field in the hash, and its cells."""
+
+    fields: Sequence[bytes]
+    cells: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RawMinute:
+    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
+    `flow_runs` each one's flow run is (0: none).
+
+    The rows' CHILD flag is not set: it belongs to the flow run.
+    """
+
+    ids: tuple[bytes, ...]
+    records: tuple[bytes, ...]
+    rows: Rows
+    flow_runs: tuple[bytes | None, ...]
+    flow_run: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A minute's raw runs that nobody has looked at yet."""
+
+    pairs: list[bytes]
+
+
+Copy = Stored | RawMinute | Reply | Cohort
+
+
+def stored(place: Place, reply: Any) -> Stored:
+    """The cells of a place, of a reply to `scripts.READ`."""
+    if place.kind is COHORT:
+        return Stored(reply[::2], reply[1::2])
+    return Stored((place.field,), (reply,)) if reply else Stored((), ())
+
+
+def cohort_in(record: bytes | None) -> Cohort:
+    """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
+    values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
+    return cohort_of(values)
+
+
+def weigh(copy: Copy) -> int:
+    """About the bytes that a copy takes."""
+    if isinstance(copy, RawMinute):
+        return _OVERHEAD + 400 * len(copy.ids)
+    if isinstance(copy, Reply):
+        return _OVERHEAD + 150 * len(copy.pairs)
+    if isinstance(copy, Stored):
+        return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
+    return 2 * _OVERHEAD
