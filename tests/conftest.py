@@ -45,15 +45,22 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All tests are run by several processes, since they mostly wait; named ones, and those with one Redis, by one."""
     alone = config.args != config.getini("testpaths") or "RUNTALLY_TEST_REDIS" in os.environ
-    return 0 if alone else (os.cpu_count() or 1) + 1
+    return 0 if alone else min((os.cpu_count() or 1) + 1, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start processes come first, so that at the end nobody waits long for the last one."""
+    """Tests that start processes come first and parts of long ones next, so that at the end nobody waits for one."""
     for item in items:
         if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
-    items.sort(key=lambda item: _PROCESSES.isdisjoint(getattr(item, "fixturenames", ())))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    names = getattr(item, "fixturenames", ())
+    if "part" in names:
+        return 1
+    return 2 if _PROCESSES.isdisjoint(names) else 0
 
 
 _PROCESSES = {"processes", "start", "bench", "own_kafka"}
@@ -62,15 +69,20 @@ _PROCESSES = {"processes", "start", "bench", "own_kafka"}
 def examples(count: int, parts: int = 1) -> Callable[[Any], Any]:
     """So many cases of a property in a long run, in so many parts for several processes; a twentieth in an ordinary
     one."""
-    chosen = hypothesis.settings(
+    limits = hypothesis.settings(
         max_examples=count // parts if LONG else max(1, count // 20),
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    return lambda test: in_parts(parts)(limits(test))
+
+
+def in_parts(parts: int) -> Callable[[Any], Any]:
+    """In a long run so many times the same test, for several processes."""
     if not LONG or parts == 1:
-        return chosen
+        return lambda test: test
     part = pytest.mark.parametrize("part", range(1, parts + 1))
-    return lambda test: pytest.mark.usefixtures("part")(part(chosen(test)))
+    return lambda test: pytest.mark.usefixtures("part")(part(test))
 
 
 def pytest_report_header() -> list[str]:

@@ -34,7 +34,7 @@ from runtally.store.runs import RunsShard
 
 from .api.living import asked, check_count, check_history, counted, living
 from .api.test_rollups_answer import from_raw
-from .conftest import LONG
+from .conftest import LONG, in_parts
 from .reference import Reference
 from .store.estate import changes_of
 from .strategies.hostile import Play, plays
@@ -43,6 +43,7 @@ Event = dict[str, Any]
 Stand = tuple[str, int, int]
 """Epoch, seq and next offset of a ledger."""
 
+_PARTS = 4
 PARTITIONS = 2
 WORKERS = 3
 SHARDS = [*map(str, range(PARTITIONS)), CATALOG]
@@ -462,6 +463,7 @@ def _mark(offset: int, entry: Entry) -> Mark:
 
 @pytest.mark.property
 @pytest.mark.timeout(1200)
+@in_parts(_PARTS)
 def test_whatever_happens_an_answer_is_the_references_on_the_log_that_the_ledger_names(valkey: str) -> None:
     class Here(Model):
         server = Settings(
@@ -475,7 +477,7 @@ def test_whatever_happens_an_answer_is_the_references_on_the_log_that_the_ledger
     run_state_machine_as_test(
         Here,
         settings=hypothesis.settings(
-            max_examples=300 if LONG else 12,
+            max_examples=300 // _PARTS if LONG else 12,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[*hypothesis.HealthCheck],

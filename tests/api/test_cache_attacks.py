@@ -147,7 +147,7 @@ async def attack(settings: Settings, play: Play, seed: int) -> None:
             await Attacked(redis, settings, service, play, random.Random(seed)).live(10)
 
 
-@examples(40)
+@examples(40, parts=2)
 @given(plays(80, 12), SEEDS)
 def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
     server: Settings, play: Play, seed: int
@@ -157,7 +157,7 @@ def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
     asyncio.run(attack(server, play, seed))
 
 
-@examples(40)
+@examples(40, parts=2)
 @given(plays(200, 12), SEEDS)
 def test_while_events_pour_in_every_answer_is_of_one_state_of_each_shard(
     server: Settings, play: Play, seed: int
