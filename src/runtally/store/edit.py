@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -31,7 +32,9 @@ from .records import (
     minute_of,
 )
 
-_FLOW_RUN_STATES = len(FLOW_RUN.state_fields)
+_FLOW_RUN_STATES: Final = len(FLOW_RUN.state_fields)
+_MANY: Final = 5_000
+"""Fields of a command: of more, Redis would hold all of them twice."""
 
 
 class Work:
@@ -60,7 +63,7 @@ class Work:
             self.wanted.setdefault(flow_run, set())
 
 
-class _Side:
+class Side:
     """Records on one side of a change, and the number of each one's cohort."""
 
     __slots__ = ("_cohorts", "records")
@@ -83,8 +86,8 @@ class Edit:
     """What one batch changes: records and index entries to write, rows before and after."""
 
     def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook, today: int) -> None:
-        self.new = _Side()
-        self.old = _Side()
+        self.new = Side()
+        self.old = Side()
         self.stale = self.duplicate = self.frozen = 0
         self._horizons: Horizons = fence.ledger.horizons
         self._today = today
@@ -102,6 +105,7 @@ class Edit:
         self._flow_runs: dict[bytes, bytes] = {}
         self._cohort_before: dict[bytes | None, int] = {}
         self._moved: set[bytes] = set()
+        self._minutes: set[int] = set()
 
     def merge_flow_run(self, family: Family, flow_run: bytes, changes: list[Change]) -> bool:
         """Apply a flow run's events; whether that changes the rows of all its task runs."""
@@ -187,7 +191,7 @@ class Edit:
                     self._raw_gone[was].append(run)
 
     def move_rows(self, family: Family, flow_run: bytes) -> None:
-        """Attribute all of a family's rows anew, or take them away with their flow run."""
+        """Attribute all remembered rows of a family anew, or take them away with their flow run."""
         cohort_before = self._cohort_before[flow_run]
         dead = family.flow_run == DEAD
         cohort = self._cohort(family, flow_run)
@@ -203,15 +207,34 @@ class Edit:
             family.members.clear()
             self._index_gone.append(self._shard_keys.members(flow_run))
 
+    def move_others(self, family: Family, flow_run: bytes, others: Sequence[tuple[bytes, bytes]]) -> tuple[Side, Side]:
+        """The same for members that are not remembered; their rows after and before it."""
+        new, old = Side(), Side()
+        dead = family.flow_run == DEAD
+        cohort_before, cohort = self._cohort_before[flow_run], self._cohort(family, flow_run)
+        for run, record in others:
+            old.add(record, cohort_before)
+            minute = minute_of(record)
+            self._minutes.add(minute)
+            if dead:
+                self._raw_gone[raw_bucket(minute)].append(run)
+            else:
+                new.add(record, cohort)
+        return new, old
+
     def commands(self, seq: int, days: set[int]) -> list[Command]:
         """Everything but the cells, as commands; adds the new rows' days to `days`."""
         keys = self._shard_keys
-        minutes = {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
+        minutes = self._minutes | {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
         commands: list[Command] = [
-            *[("HDEL", keys.raw(bucket), *runs) for bucket, runs in self._raw_gone.items()],
+            *[
+                ("HDEL", keys.raw(bucket), *runs[at : at + _MANY])
+                for bucket, runs in self._raw_gone.items()
+                for at in range(0, len(runs), _MANY)
+            ],
             *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
             *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
-            *[("DEL", key) for key in self._index_gone],
+            *[("UNLINK", key) for key in self._index_gone],
             *[("HSET", keys.flow_runs(run), run, record) for run, record in self._flow_runs.items()],
         ]
         if self._leaving:

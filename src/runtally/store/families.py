@@ -7,7 +7,7 @@ the ledger says otherwise, and then all of it is dropped.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
 from ..errors import LedgerTroubleError
@@ -109,12 +109,25 @@ class Families:
             self._known.put(flow_run, family)
         await self._load_members(whole, found)
 
-    async def load_whole(self, flow_runs: Iterable[bytes]) -> None:
-        """Make known families complete: all members, however many."""
-        incomplete = [flow_run for flow_run in flow_runs if not self[flow_run].complete]
-        await self._load_members(incomplete, [])
-        for flow_run in incomplete:
-            self[flow_run].complete = True
+    async def others(self, flow_run: bytes) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
+        """The members of a known family that are not remembered, with their records, some thousands at a time. They are
+        not remembered by that. Nothing else may be applied meanwhile."""
+        family = self[flow_run]
+        if family.complete:
+            return
+        key, cursor, seen = self._fence.keys.members(flow_run), b"0", set(family.members)
+        while True:
+            ((cursor, flat),) = await self._fence.read([("HSCAN", key, cursor, "COUNT", _CHUNK)])
+            found: list[tuple[bytes, int]] = []
+            for run, entry in zip(flat[::2], flat[1::2], strict=True):
+                # A scan may give a field twice.
+                if run not in seen and run != FLOW_RUN and gone(int(entry)) is None:
+                    seen.add(run)
+                    found.append((run, int(entry)))
+            if found:
+                yield await self._records(found)
+            if cursor == b"0":
+                return
 
     def discard(self, flow_run: bytes | None) -> None:
         """Forget a family: something else than a batch changed it."""
@@ -141,19 +154,24 @@ class Families:
             for run, bucket in zip(flat[::2], flat[1::2], strict=True):
                 if run not in family.members and run != FLOW_RUN:
                     _note(family, run, bucket, found)
-        by_bucket: defaultdict[int, list[tuple[Family, bytes]]] = defaultdict(list)
-        for family, run, bucket in found:
-            by_bucket[bucket].append((family, run))
+        records = await self._records([(run, bucket) for _, run, bucket in found])
+        owners = {run: family for family, run, _ in found}
+        for run, record in records:
+            owners[run].members[run] = record
+
+    async def _records(self, found: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, bytes]]:
+        """Runs with their records, from runs and their raw buckets."""
+        by_bucket: defaultdict[int, list[bytes]] = defaultdict(list)
+        for run, bucket in found:
+            by_bucket[bucket].append(run)
         pieces = [
-            (bucket, places[at : at + _CHUNK])
-            for bucket, places in by_bucket.items()
-            for at in range(0, len(places), _CHUNK)
+            (bucket, runs[at : at + _CHUNK]) for bucket, runs in by_bucket.items() for at in range(0, len(runs), _CHUNK)
         ]
-        replies = await self._fence.read(
-            [("HMGET", keys.raw(bucket), *[run for _, run in places]) for bucket, places in pieces]
-        )
-        for (bucket, places), records in zip(pieces, replies, strict=True):
-            for (family, run), record in zip(places, records, strict=True):
+        keys = self._fence.keys
+        replies = await self._fence.read([("HMGET", keys.raw(bucket), *runs) for bucket, runs in pieces])
+        records: list[tuple[bytes, bytes]] = []
+        for (bucket, runs), stored in zip(pieces, replies, strict=True):
+            for run, record in zip(runs, stored, strict=True):
                 if record is None or raw_bucket(minute_of(record)) != bucket:
                     # Refused here when it was another worker that has moved it meanwhile.
                     await self._fence.begin()
@@ -162,7 +180,8 @@ class Families:
                         f"the index names run {run.hex()} in raw bucket {bucket}, where it is not: something else "
                         "wrote to these keys. Empty this prefix to build everything anew from the log",
                     )
-                family.members[run] = record
+                records.append((run, record))
+        return records
 
 
 def _note(family: Family, run: bytes, bucket: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:

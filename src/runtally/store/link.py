@@ -34,6 +34,7 @@ from ..errors import ServerLostError, UnfitServerError
 
 Command = tuple[Any, ...]
 _TIMEOUT_S = 30.0
+_SENT_AT_ONCE = 1 << 20
 _FULL = "Redis is full (maxmemory reached under noeviction): raise maxmemory; nothing is lost meanwhile"
 
 
@@ -91,7 +92,17 @@ class Link:
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         connection = self._connection
-        await connection.send_packed_command(b"".join(map(pack_command, commands)))
+        packed: list[bytes] = []
+        size = 0
+        for command in commands:
+            packed.append(pack_command(command))
+            size += len(packed[-1])
+            if size > _SENT_AT_ONCE:
+                await connection.send_packed_command(b"".join(packed))
+                # To pack all of a very large commit takes a while; others get their turn.
+                await asyncio.sleep(0)
+                packed, size = [], 0
+        await connection.send_packed_command(b"".join(packed))
         replies: list[Any] = []
         failure: ResponseError | None = None
         for _ in commands:

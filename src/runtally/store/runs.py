@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from redis.asyncio import Redis
 
+from ..core.cells import Sums, joined, summed
 from ..core.fold import fold
 from ..core.groups import FIRST_STATE, States
 from ..core.levels import DAY_US, NONE
 from ..core.retention import day_of, horizons
 from ..settings import Settings
 from .cohort_book import CohortBook
-from .edit import Edit, Work
+from .edit import Edit, Side, Work
 from .expiry import Expiry
 from .families import Families
 from .fence import Applied, Batch, Fence
 from .ledger import GENERATION, LogEnds, needs_log, outdated
-from .link import Command
 from .rebuild import Rebuild, read_request, refusal, requested
 from .records import decode_cohorts, decode_states, rows_of
 from .rollups import Rollups
+
+_FOLDS: Final = 20
+"""So many folds of members of a large family are added up, so that they stay small."""
 
 
 class RunsShard:
@@ -176,14 +180,21 @@ class RunsShard:
             flow_run: edit.merge_flow_run(self._families[flow_run], flow_run, changes)
             for flow_run, changes in work.flow_runs.items()
         }
-        await self._families.load_whole(flow_run for flow_run, all_rows in moved.items() if all_rows)
         for flow_run, changes in work.task_runs.items():
             edit.merge_task_runs(self._families[flow_run], flow_run, changes)
-        for flow_run, all_rows in moved.items():
-            if all_rows:
-                edit.move_rows(self._families[flow_run], flow_run)
+        others: list[list[Sums]] = []
+        for flow_run in [flow_run for flow_run, all_rows in moved.items() if all_rows]:
+            family = self._families[flow_run]
+            async for some in self._families.others(flow_run):
+                others.append(self._fold(*edit.move_others(family, flow_run, some)))
+                if len(others) == _FOLDS:
+                    others = [_added(others)]
+            edit.move_rows(family, flow_run)
         commands = edit.commands(self._fence.ledger.seq + 1, self._days)
-        commands += await self._cell_commands(edit)
+        if edit.new.records or edit.old.records:
+            others.append(self._fold(edit.new, edit.old))
+        if others:
+            commands += await self._rollups.apply(_added(others), self._cohorts.fields)
         await self._fence.commit(batch, commands)
         self._cohorts.committed()
         self._families.settle(work.wanted)
@@ -192,18 +203,22 @@ class RunsShard:
             len(batch.changes) - edit.stale - edit.duplicate - edit.frozen, edit.stale, edit.duplicate, edit.frozen
         )
 
-    async def _cell_commands(self, edit: Edit) -> list[Command]:
-        """The new cells of everything that the rows' changes touch."""
-        if not edit.new.records and not edit.old.records:
-            return []
+    def _fold(self, new: Side, old: Side) -> list[Sums]:
+        """What rows after and before change in the cells, by level."""
         book = self._cohorts
         child = book.child()
-        new, old = edit.new.cohorts(), edit.old.cohorts()
-        levels = fold(
-            rows_of(edit.new.records, child[new]),
-            rows_of(edit.old.records, child[old]),
-            np.concatenate([new, old]),
+        after, before = new.cohorts(), old.cohorts()
+        return fold(
+            rows_of(new.records, child[after]),
+            rows_of(old.records, child[before]),
+            np.concatenate([after, before]),
             book.scopes(),
             self._states.type_codes,
         )
-        return await self._rollups.apply(levels, book.fields)
+
+
+def _added(changes: Sequence[list[Sums]]) -> list[Sums]:
+    """Several changes as one."""
+    if len(changes) == 1:
+        return changes[0]
+    return [summed(joined(of_level)) for of_level in zip(*changes, strict=True)]
