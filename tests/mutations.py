@@ -238,7 +238,6 @@ RULES = (
         "cohorts of another epoch may be others",
         ATTACKS,
     ),
-    Rule("store/view.py", "self.flow_runs_version += bool(look[4])", "pass", "and what was made of them"),
     Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),
     Rule(
         "api/shards.py",

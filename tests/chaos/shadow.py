@@ -17,7 +17,7 @@ from runtally.events.snapshots import parse_all
 from runtally.events.wire import Ignored
 from runtally.settings import Settings
 from runtally.store.fence import Batch
-from runtally.store.index import gone, unpacked
+from runtally.store.index import gone
 from runtally.store.keys import CATALOG, Keys
 from runtally.store.ledger import GENERATION, LogEnds, Mark
 from runtally.store.records import (
@@ -33,7 +33,7 @@ from .log import Log
 
 _BATCH: Final = 3000
 _MOST_SHOWN: Final = 20
-_NOT_COMPARED: Final = (b"ledger", b"states", b"cohorts", b"days", b"touched", b"touched_ids", b"rebuild")
+_NOT_COMPARED: Final = (b"ledger", b"states", b"cohorts", b"days", b"touched", b"touched_ids", b"rebuild", b"leaving")
 _STATE_FIELDS: Final = {b"flow_runs": 3, b"flows": 0, b"deployments": 0}
 
 Contents = dict[tuple[Any, ...], Any]
@@ -115,10 +115,7 @@ async def contents(redis: Redis, settings: Settings, name: str) -> Contents:
             for run, record in (await redis.hgetall(key)).items():
                 found[kind, rest, run] = decode_task_run(record, states.names)
         elif kind in (b"members", b"single"):
-            # The day of a deleted one is that of the batch in which it was deleted.
-            found |= {(kind, rest, run): gone(int(at)) is None and at for run, at in (await redis.hgetall(key)).items()}
-        elif kind == b"leaving":
-            found |= {(kind, *entry): True for entry in unpacked(await redis.get(key))}
+            found |= {(kind, rest, run): _entry(int(at)) for run, at in (await redis.hgetall(key)).items()}
         elif kind in _STATE_FIELDS:
             for own_id, record in (await redis.hgetall(key)).items():
                 found[kind, own_id] = decode_entity(record, _STATE_FIELDS[kind]) if record else None
@@ -129,6 +126,12 @@ async def contents(redis: Redis, settings: Settings, name: str) -> Contents:
         else:
             assert kind in _NOT_COMPARED, key
     return found
+
+
+def _entry(at: int) -> Any:
+    """An entry of the index; the day of a deleted one is that of the batch in which it was deleted."""
+    found = gone(at)
+    return at if found is None else "deleted" if found.deleted else found
 
 
 def _cells(packed: bytes, states: States) -> Iterator[tuple[Any, Any]]:

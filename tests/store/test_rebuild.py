@@ -26,6 +26,7 @@ from tests.conftest import SettingsFactory
 from tests.reference.history import Reference
 
 from .estate import Estate, log
+from .older import without
 
 TIMES = [f"2026-11-{22 + number % 3}T{number % 24:02}:{number % 60:02}:07Z" for number in range(60)]
 BINS = Bins(1_795_219_200_000_000, DAY_US // 4, 16)
@@ -201,16 +202,6 @@ async def test_a_rebuild_by_a_worker_that_lost_its_shard_writes_nothing(
         pass
     assert (await request_of_shard.standing()).finished
     await successor.close()
-
-
-def without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be a version that does not know one of the cohort attributes."""
-    left = {known: way for known, way in cohorts.ATTRIBUTES.items() if known != name}
-    names = tuple(left)
-    monkeypatch.setattr(cohorts, "ATTRIBUTES", left)
-    monkeypatch.setattr(cohorts, "_AT", {known: number for number, known in enumerate(names)})
-    for module in (cohorts, records, ledger):
-        monkeypatch.setattr(module, "NAMES", names)
 
 
 @pytest.mark.parametrize("name", ["work_queue_name", "flow_name"])

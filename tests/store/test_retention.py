@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,12 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from runtally.core.bins import Bins
+from runtally.core.cells import CELL
 from runtally.core.time import text_of
 from runtally.errors import BadRequestError
 from runtally.settings import Settings
 from runtally.store.audit import Audit
+from runtally.store.ledger import current_cells
 from runtally.store.link import Link
 from runtally.store.rebuild import Request
 from tests.api.living import asked, counted, living
@@ -26,6 +29,7 @@ from tests.conftest import SettingsFactory, examples
 
 from .estate import Estate, changes_of
 from .keeping import DAY_US, Keeping
+from .older import without
 from .owners import orphans
 
 START_DAY = 20_000
@@ -249,15 +253,59 @@ def kind_of(name: bytes) -> str:
 
 async def test_a_rebuild_leaves_old_answers_as_they_are(kept: Kept) -> None:
     await kept.tell(*[task_run(n, n, expected=n, since=n) for n in range(15)], most=3)
+    await rebuilt(kept)
+    await kept.check()
+
+
+async def rebuilt(kept: Kept) -> None:
+    """Have the shard rebuilt."""
     link = Link(kept.redis)
     request = Request(link, kept.settings, "0")
     await request.ask()
     while await kept.shard.step():
         pass
-    assert (await request.standing()).finished
+    standing = await request.standing()
+    assert standing.finished, standing.refused
     await request.withdraw()
     await link.close()
+
+
+async def test_open_runs_of_old_days_leave_the_cohorts_of_an_earlier_version(kept: Kept) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        without("work_queue_name", monkeypatch)
+        await kept.redis.flushall()
+        await kept.estate.reopen()
+        await kept.tell(flow_run(0, "a", "RUNNING"), flow_run(0, "b", "RUNNING"))
+        await kept.tell(task_run(0, 1, "RUNNING", flow_run="a"), task_run(0, 2, flow_run="a"))
+        await kept.tell(task_run(0, 4, "RUNNING", flow_run="b"), task_run(12, 3, expected=12, since=12))
+    await kept.estate.reopen()
+    assert kept.shard.outdated
+    await rebuilt(kept)
+    assert not kept.shard.outdated
+    assert await counts_by_cohort(kept, START_DAY) == {"1": 1, "3": 2}
     await kept.check()
+    await kept.tell(task_run(13, 1, since=13, flow_run="a"), task_run(13, 4, flow_run="b", action="delete"))
+    assert await counts_by_cohort(kept, START_DAY) == {"1": 1, "3": 1}
+    await kept.check()
+
+
+async def counts_by_cohort(kept: Kept, day: int) -> dict[str, int]:
+    cells = await kept.redis.hgetall(f"{kept.settings.redis_prefix}:{{1.0}}:cells:c4:{day}")
+    return {field.decode(): int(np.frombuffer(packed, CELL)["n"].sum()) for field, packed in cells.items()}
+
+
+async def test_other_scopes_of_days_without_records_are_made_from_the_log_only(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1), task_run(12, 2, expected=12, since=12))
+    scopes = current_cells().replace("f234", "f34")
+    await kept.redis.hset(f"{kept.settings.redis_prefix}:{{1.0}}:ledger", "cells", scopes)
+    await kept.estate.reopen()
+    assert "`runtally rebuild --from-log`" in kept.shard.outdated
+    link = Link(kept.redis)
+    request = Request(link, kept.settings, "0")
+    await request.ask()
+    assert not await kept.shard.step()
+    assert (await request.standing()).refused == kept.shard.outdated
+    await link.close()
 
 
 async def test_a_minute_without_records_counts_as_a_whole_and_the_answer_says_so(kept: Kept) -> None:
@@ -326,7 +374,7 @@ async def replayed(settings: Settings, told: list[Told], most: int, prefix: str,
             await kept.estate.close()
 
 
-@examples(200, parts=4)
+@examples(80, parts=4)
 @given(st.integers(0, 1 << 40), st.sampled_from([2, 7, 1000]), st.sampled_from([0, 1, 2, 3, 5]))
 def test_a_log_leaves_what_the_reference_keeps_however_it_is_read(valkey: str, seed: int, most: int, cut: int) -> None:
     settings = Settings(redis_url=valkey)

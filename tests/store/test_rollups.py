@@ -49,7 +49,7 @@ async def check(settings: Settings, events: list[dict[str, Any]], questions: lis
             await estate.close()
 
 
-@examples(100)
+@examples(100, parts=2)
 @given(strategies.estates(), strategies.requests(5, filtered=False), st.sampled_from([1, 7, 1000]))
 def test_rollups_answer_as_the_reference_and_equal_cells_made_anew(
     server: Settings, events: list[dict[str, Any]], questions: list[Any], batch_size: int

@@ -20,7 +20,7 @@ from . import truth
 EVENTS = 5_000_000 if LONG else 45_000
 PART = 15_000
 CACHE = 8 << 20
-BUFFERS = 96 << 20
+BUFFERS = 160 << 20
 """What fetches of four partitions take on their way, decoded, however many are waiting in Kafka."""
 Start = Callable[..., Child]
 Make = Callable[..., Settings]
@@ -53,6 +53,7 @@ async def pauses(settings: Settings, held_ms: int) -> AsyncIterator[None]:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("held_ms", [0, 400], ids=["far behind", "slow Redis"])
 async def test_a_worker_holds_no_more_than_its_cache_and_what_is_on_its_way(

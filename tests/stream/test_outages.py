@@ -140,7 +140,7 @@ async def test_another_partition_count_stops_every_shard_of_runs_with_the_way_ou
     worker = processes("worker", settings)
     stopped = dict.fromkeys("012345", "stopped")
     await truth.until(lambda: truth.states(settings) == {**stopped, "c": "live"}, 20)
-    assert said(worker, "shard 5", "6 partitions", "made from 4", "rebuild --from-log") == 1
+    assert said(worker, "shard 5", "6 partitions", "made from 4", "RUNTALLY_REDIS_PREFIX") == 1
     with Redis.from_url(settings.redis_url) as redis:
         known = [truth.ledger(redis, settings, str(shard)) for shard in range(6)]
         assert redis.hget(live_key(settings.redis_prefix), "partitions") == b"4"

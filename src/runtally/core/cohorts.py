@@ -10,7 +10,7 @@ not give it are UNKNOWN there until a rebuild, and what is unknown is answered f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -82,6 +82,13 @@ def other_tags(cohort: Cohort) -> Cohort:
     """The cohort that takes what would be one tag set too many."""
     at = _AT["tags"]
     return (*cohort[:at], UNKNOWN, *cohort[at + 1 :])
+
+
+def knowing(cohort: Cohort, names: Container[str]) -> Cohort:
+    """The cohort that holds the same runs where only these attributes are known."""
+    if cohort == NO_FLOW_RUN:
+        return cohort
+    return tuple(value if name in names else UNKNOWN for name, value in zip(_AT, cohort, strict=True))
 
 
 def is_current(cohort: Cohort) -> bool:

@@ -61,7 +61,7 @@ def _partitions(facts: Facts) -> Said:
         yield (
             "bad",
             f"the data in Redis are of {live.partitions} partitions, the topic has {found}: runs would count twice",
-            "`runtally rebuild --from-log` builds everything anew",
+            "start workers and API with another RUNTALLY_REDIS_PREFIX, which the log fills anew",
         )
 
 

@@ -90,6 +90,8 @@ async def _watch(requests: Sequence[Request], progress: Progress, patience_s: fl
             if standing.finished:
                 waiting.remove(request)
                 await request.withdraw()
+            if standing.refused:
+                raise SystemError_(f"shard {request.shard}: {standing.refused}")
         if waiting and time.monotonic() - moved > patience_s:
             for request in waiting:
                 await request.withdraw()

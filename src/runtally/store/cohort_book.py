@@ -51,6 +51,14 @@ class CohortBook:
         self.fresh.append(cohort)
         return self._append(cohort)
 
+    def committed_number(self, cohort: Cohort) -> int:
+        """The number of the cohort that such runs were counted in, by this version or an earlier one."""
+        number = self._cohorts.number(cohort)
+        if number is None:
+            number = self._cohorts.number(other_tags(cohort))
+        assert number is not None, cohort
+        return number
+
     def cohort(self, field: bytes) -> Cohort | None:
         """The cohort that a field of the hashes of cohorts names, None for one that is not in the dictionary."""
         known = self._cohorts.known

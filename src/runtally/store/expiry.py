@@ -98,6 +98,8 @@ class Expiry:
 
     async def step(self) -> bool:
         """Do the next step; False when all are done. Errors: as `RunsShard.apply`."""
+        # Before anything is read: what another worker has written since is not to be understood.
+        await self._fence.begin()
         return await anext(self._steps, None) is not None
 
     async def _all(self) -> AsyncIterator[bool]:
@@ -111,7 +113,6 @@ class Expiry:
         await self._commit([], expired=due.raw, cells_expired=due.cells)
 
     async def _commit(self, commands: Sequence[Command], **moved: int) -> None:
-        await self._fence.begin()
         fresh = self._cohorts.fresh
         named: list[Command] = [("RPUSH", self._fence.keys.cohorts, *map(encode_cohort, fresh))] if fresh else []
         await self._fence.step([*commands, *named], **moved)

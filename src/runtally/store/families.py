@@ -173,6 +173,8 @@ class Families:
         for (bucket, runs), stored in zip(pieces, replies, strict=True):
             for run, record in zip(runs, stored, strict=True):
                 if record is None or raw_bucket(minute_of(record)) != bucket:
+                    # Refused here when it was another worker that has moved it meanwhile.
+                    await self._fence.begin()
                     raise LedgerTroubleError(
                         self._fence.shard,
                         f"the index names run {run.hex()} in raw bucket {bucket}, where it is not: something else "

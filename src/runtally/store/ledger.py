@@ -116,6 +116,12 @@ def half_rebuilt(ledger: Ledger) -> str:
     return "\n".join([current_cells(), *before])
 
 
+def attributes_before(ledger: Ledger) -> list[str]:
+    """The cohort attributes that cells told before a rebuild, or tell in part while it goes on: those of runs that it
+    does not count anew."""
+    return ledger.cells.partition(";")[0].split()
+
+
 def outdated(ledger: Ledger) -> str:
     """Why no batch may be applied to the cells, "" when one may: in cells of other attributes or scopes than this
     version's, runs would be subtracted from cohorts that they were never added to."""
@@ -123,22 +129,30 @@ def outdated(ledger: Ledger) -> str:
         return ""
     if ledger.cells.startswith(current_cells() + "\n"):
         return "its cells are only partly rebuilt: `runtally rebuild` goes on with that"
-    return (
-        f"its cells are of ({ledger.cells or 'nothing that is told'}), this version makes them of ({current_cells()}): "
-        "`runtally rebuild` makes them anew from the raw runs"
-    )
+    way = "`runtally rebuild` makes them anew from the raw runs"
+    if needs_log(ledger):
+        way = "`runtally rebuild --from-log` makes them anew, since raw runs are not there of all days"
+    told = ledger.cells or "nothing that is told"
+    return f"its cells are of ({told}), this version makes them of ({current_cells()}): {way}"
+
+
+def needs_log(ledger: Ledger) -> bool:
+    """Whether days whose cells have to be carried over lack scopes, or tell attributes that this version does not."""
+    return ledger.horizon > 0 and not (_has_these_scopes(ledger) and {*attributes_before(ledger)} <= {*NAMES})
 
 
 def check_scopes(shard: str, ledger: Ledger) -> None:
     """Raise `NotReadyError` when scopes may lack cells that this version reads. Cohorts that lack an attribute are no
     hindrance: what they do not tell is answered from raw runs."""
-    if ledger.cells != current_cells() and {line.partition("; ")[2] for line in ledger.cells.split("\n")} != {
-        _scopes()
-    }:
+    if not _has_these_scopes(ledger):
         raise NotReadyError(
             f"shard {shard} has cells of other scopes than this version reads: `runtally rebuild` with workers of this "
             "version makes them anew"
         )
+
+
+def _has_these_scopes(ledger: Ledger) -> bool:
+    return {line.partition("; ")[2] for line in ledger.cells.split("\n")} == {_scopes()}
 
 
 def _scopes() -> str:
@@ -192,7 +206,7 @@ def check_partitions(shard: str, made_from: int, log: LogEnds) -> None:
         raise LedgerTroubleError(
             shard,
             f"the topic has {log.partitions} partitions, the data in Redis was made from {made_from}: runs would move "
-            "between shards. `runtally rebuild --from-log` builds everything anew",
+            "between shards. Start workers and API with another RUNTALLY_REDIS_PREFIX to build all anew from the log",
         )
 
 

@@ -6,7 +6,7 @@ done; the ledger says so, and no batch is applied meanwhile.
 
 The key is the one key of a shard that others than its worker write. Fields: `asked`, who asks; `finished`, whose
 rebuild was done last; `done` and `total`, days of the one that goes on, and `written`, values that were not as they had
-to be.
+to be; `refused`, why it is not done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..core.groups import States
@@ -24,21 +24,24 @@ from ..settings import Settings
 from .cohort_book import CohortBook
 from .fence import Fence
 from .keys import Keys
-from .ledger import GENERATION, current_cells, half_rebuilt
+from .ledger import GENERATION, attributes_before, current_cells, half_rebuilt
 from .link import Command, Link
 from .records import encode_cohort
-from .recount import Entry, Piece, pieces_of, recount
+from .recount import Entry, Piece, attributed_anew, pieces_of, recount
+from .rollups import Rollups
 
 _KEPT_S: Final = 3600
 """For so long after the last step the key says what became of it."""
 
 
 class Rebuild:
-    """What is left of one shard's rebuild, as its worker does it. `token`: whose request it is."""
+    """What is left of one shard's rebuild, as its worker does it. `token`: whose request it is,
+    `carried`: the days whose cells are carried over."""
 
-    def __init__(self, token: str, days: Sequence[int]) -> None:
+    def __init__(self, token: str, days: Sequence[int], carried: Sequence[int]) -> None:
         self.token = token
         self._days = days
+        self._carried = carried
         self._done = 0
         self._written = 0
 
@@ -47,9 +50,12 @@ class Rebuild:
         """Whether all days are done."""
         return self._done == len(self._days)
 
-    async def step(self, fence: Fence, book: CohortBook, states: States) -> bool:
+    async def step(self, fence: Fence, book: CohortBook, states: States, rollups: Rollups) -> bool:
         """Do the next day; whether cells have changed. Errors: as `RunsShard.apply`."""
         await fence.begin()
+        if attributes_before(fence.ledger) != attributes_before(replace(fence.ledger, cells=current_cells())):
+            await self._attribute_anew(fence, book, states, rollups)
+            return True
         pieces = pieces_of(self._days[self._done])
         # Nobody else may write until the commit, so that pieces read one by one are of one state.
         replies = [(await fence.read([piece.command(fence.keys)]))[0] for piece in pieces]
@@ -70,10 +76,35 @@ class Rebuild:
         self._done, self._written = done, written
         return found.any
 
+    async def _attribute_anew(self, fence: Fence, book: CohortBook, states: States, rollups: Rollups) -> None:
+        """Move the runs that have records on days that are carried over to the cohorts that they will be taken from;
+        all at once, since nothing would tell which ones were moved. They are few: runs that have not ended."""
+        names = attributes_before(fence.ledger)
+        keys = fence.keys
+        commands: list[Command] = []
+        for day in self._carried:
+            pieces = [replace(piece, spans=()) for piece in pieces_of(day) if piece.first is not None]
+            replies = [(await fence.read([piece.command(keys)]))[0] for piece in pieces]
+            if any(reply[0] for reply in replies):
+                levels = attributed_anew(pieces, replies, book, states, names)
+                commands += await rollups.apply(levels, book.fields)
+                minutes = {minute for piece in pieces for minute in range(piece.first or 0, (piece.last or 0) + 1)}
+                touched = [part for minute in minutes for part in (fence.ledger.seq + 1, minute)]
+                commands.append(("ZADD", keys.touched, *touched))
+        if book.fresh:
+            commands.append(("RPUSH", keys.cohorts, *map(encode_cohort, book.fresh)))
+        await fence.step(commands, cells=half_rebuilt(fence.ledger))
+        book.committed()
+
 
 def read_request(keys: Keys) -> Command:
     """The command whose reply goes to `requested`."""
     return ("HMGET", keys.rebuild, "asked", "finished")
+
+
+def refusal(keys: Keys, token: str, why: str) -> list[Command]:
+    """The commands that tell whoever asked that it is not done."""
+    return [("HSET", keys.rebuild, "refused", why, "finished", token)]
 
 
 def requested(reply: Sequence[bytes | None]) -> str | None:
@@ -85,12 +116,13 @@ def requested(reply: Sequence[bytes | None]) -> str | None:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far a request is: days done, of so many (0 before the worker has taken it), and values that were not as they
-    had to be."""
+    had to be. `refused`: why it is not done, "" if it is."""
 
     done: int
     total: int
     written: int
     finished: bool
+    refused: str = ""
 
 
 class Request:
@@ -110,10 +142,10 @@ class Request:
 
     async def standing(self) -> Standing:
         """How far it is."""
-        fields = ("done", "total", "written", "finished")
-        ((*numbers, finished),) = await self._link.call([("HMGET", self._key, *fields)])
+        fields = ("done", "total", "written", "finished", "refused")
+        ((*numbers, finished, refused),) = await self._link.call([("HMGET", self._key, *fields)])
         done, total, written = (int(number or 0) for number in numbers)
-        return Standing(done, total, written, finished == self._token.encode())
+        return Standing(done, total, written, finished == self._token.encode(), (refused or b"").decode())
 
     async def withdraw(self) -> None:
         """Take it back, or clear it away when it is over."""

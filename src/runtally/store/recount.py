@@ -9,7 +9,7 @@ of their own, NONE.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.cells import CELL, Sums, joined, pack, unpack
-from ..core.cohorts import NO_FLOW_RUN, cohort_of
+from ..core.cohorts import NO_FLOW_RUN, Cohort, cohort_of, knowing
 from ..core.fold import fold
 from ..core.groups import States
 from ..core.levels import COARSEST, DAY_US, LEVELS, MINUTE_US, NONE
@@ -196,14 +196,38 @@ class Recount:
 def recount(pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBook, states: States) -> Recount:
     """A day from the replies of all its pieces. A cohort that the book does not know goes to its `fresh`."""
     columns = columns_of(b"".join([reply[0] for reply in replies]))
-    cohorts = _cohorts(columns["flow_run"].tolist(), has_flow_run(columns), replies, book)
+    cohorts = _cohorts(columns["flow_run"].tolist(), has_flow_run(columns), replies, book.number)
     rows = rows_of_columns(columns, book.child()[cohorts] if len(cohorts) else np.zeros(0, np.bool_))
     anew = fold(rows, concat([]), cohorts, book.scopes(), states.type_codes)
     stored = [part for piece, reply in zip(pieces, replies, strict=True) for part in _stored(piece, reply[3], reply[4])]
     return Recount(len(rows), stored, anew)
 
 
-def _cohorts(flow_runs: list[bytes], given: npt.NDArray[np.bool_], replies: Sequence[Any], book: CohortBook) -> Ints:
+def attributed_anew(
+    pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBook, states: States, names: Container[str]
+) -> list[Sums]:
+    """By level, what changes in the cells of a day when runs that were counted in the cohorts of these attributes are
+    counted in those of this version's; also where other runs of the same cells have no records any more."""
+    columns = columns_of(b"".join([reply[0] for reply in replies]))
+    flow_runs, given = columns["flow_run"].tolist(), has_flow_run(columns)
+    new = _cohorts(flow_runs, given, replies, book.number)
+    old = _cohorts(flow_runs, given, replies, lambda cohort: book.committed_number(knowing(cohort, names)))
+    child = book.child()
+    return fold(
+        rows_of_columns(columns, child[new]),
+        rows_of_columns(columns, child[old]),
+        np.concatenate([new, old]),
+        book.scopes(),
+        states.type_codes,
+    )
+
+
+def _cohorts(
+    flow_runs: list[bytes],
+    given: npt.NDArray[np.bool_],
+    replies: Sequence[Any],
+    number: Callable[[Cohort], int],
+) -> Ints:
     wanted = set(compress(flow_runs, given.tolist()))
     numbers: dict[bytes, int] = {}
     for _, ids, records, _, _ in replies:
@@ -211,10 +235,10 @@ def _cohorts(flow_runs: list[bytes], given: npt.NDArray[np.bool_], replies: Sequ
         for flow_run, record in zip(ids, records, strict=True):
             values = None if record == DEAD else next(alive)
             if flow_run in wanted and flow_run not in numbers:
-                numbers[flow_run] = book.number(cohort_of(values))
+                numbers[flow_run] = number(cohort_of(values))
     found = np.array([numbers.get(flow_run, -1) for flow_run in flow_runs], np.int64)
     if not given.all():
-        found[~given] = book.number(NO_FLOW_RUN)
+        found[~given] = number(NO_FLOW_RUN)
     return found
 
 

@@ -20,8 +20,8 @@ from .edit import Edit, Side, Work
 from .expiry import Expiry
 from .families import Families
 from .fence import Applied, Batch, Fence
-from .ledger import GENERATION, LogEnds, outdated
-from .rebuild import Rebuild, read_request, requested
+from .ledger import GENERATION, LogEnds, needs_log, outdated
+from .rebuild import Rebuild, read_request, refusal, requested
 from .records import decode_cohorts, decode_states, rows_of
 from .rollups import Rollups
 
@@ -154,10 +154,13 @@ class RunsShard:
                 if token is None:
                     return False
                 known = self._fence.ledger
+                if needs_log(known):
+                    await self._fence.read(refusal(self._fence.keys, token, self.outdated))
+                    return False
                 # Before the horizon cells hold runs that have no records; what is expired holds none but those that do.
-                complete = sorted(day for day in self._days if not known.cells_expired <= day * DAY_US < known.horizon)
-                self._rebuild = Rebuild(token, [NONE, *complete])
-            if await self._rebuild.step(self._fence, self._cohorts, self._states):
+                carried = {day for day in self._days if known.cells_expired <= day * DAY_US < known.horizon}
+                self._rebuild = Rebuild(token, [NONE, *sorted(self._days - carried)], sorted(carried))
+            if await self._rebuild.step(self._fence, self._cohorts, self._states, self._rollups):
                 self._rollups.clear()
             if self._rebuild.over:
                 self._rebuild = None
