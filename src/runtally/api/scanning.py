@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ..core.bins import Bins
-from ..core.cells import CELL, LATEST, Kinds
-from ..core.combine import Entry, Tally
-from ..core.groups import OTHER, State
-from ..core.levels import COARSEST, LEVELS, MINUTE_US, NONE
+from ..core.cells import CELL, LATEST
+from ..core.combine import Entry
+from ..core.levels import COARSEST, LEVELS, NONE
 from ..core.plan import days_between
 from ..core.predicate import Node
-from ..core.rows import Ints
 from ..core.selection import expected_range, selection_of
 from ..core.time import text_of
 from ..errors import BadRequestError, BusyError, TooLargeError
@@ -36,13 +33,13 @@ from ..store.flow_runs import decode as decode_flow_runs
 from ..store.link import Link
 from ..store.places import BLOCK, Place
 from ..store.view import View
-from .columns import Columns, Shelf
+from .columns import Shelf
 from .explain import Size, line_of_scan
-from .joined import Joined, Table, Tables
-from .masks import Mask
-from .scan import Dictionaries, Split, selected, split
+from .joined import Joined, Tables
+from .scan import Dictionaries, Split, split
 from .service import Stand
 from .shards import Shards, Wanted
+from .snapshot import Snapshot, count_of, history_of, size_of
 
 _T = TypeVar("_T")
 _MAX_ROUNDS: Final = 60
@@ -58,25 +55,6 @@ Read = Callable[[Link], Awaitable[None]]
 Blocks = Callable[[View], list[int]]
 Because = Sequence[str]
 """The filters for which a scan is needed, as they were written."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """What a scan of one shard needs; nothing in it changes any more."""
-
-    wanted: list[Block]
-    held: Sequence[Block]
-    shelf: Shelf
-    table: Table | None
-    dictionaries: Dictionaries
-    type_codes: npt.NDArray[np.uint8]
-    size: int
-
-    def selected(self, tree: Split) -> Iterator[tuple[Columns, Mask]]:
-        """The runs, and which of them the tree selects."""
-        flow_runs = self.table.selected(tree.flow_run) if self.table and tree.flow_run else None
-        for part in self.shelf.parts(self.wanted, self.held):
-            yield part[0], selected(part, tree.task_run, flow_runs, self.dictionaries)
 
 
 class _OfView(NamedTuple):
@@ -114,12 +92,12 @@ class Scanning:
     async def history(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[list[list[Entry]], Stand]:
         """The entries of every bin. Raises `TooLargeError`, `BusyError`, and what a refresh raises."""
         snapshots, stand = await self._snapshots(tree, because, bins, now_us)
-        return await self._in_turn(stand, _history_of, snapshots, split(tree), bins, now_us)
+        return await self._in_turn(stand, history_of, snapshots, split(tree), bins, now_us)
 
     async def count(self, tree: Node, because: Because, now_us: int) -> tuple[int, Stand]:
         """How many runs the tree selects, with and without expected time. Raises as `history` does."""
         snapshots, stand = await self._snapshots(tree, because, None, now_us)
-        return await self._in_turn(stand, _count_of, snapshots, split(tree))
+        return await self._in_turn(stand, count_of, snapshots, split(tree))
 
     async def size(self, bins: Bins) -> Size:
         """About how large a scan of the bins is, without reading what it needs. Raises what a refresh raises."""
@@ -130,11 +108,11 @@ class Scanning:
     async def gathered(self, tree: Node, because: Because, bins: Bins, now_us: int) -> tuple[Size, Stand]:
         """How large a scan of the bins is, reading all that it needs. Raises as `history` does."""
         snapshots, stand = await self._snapshots(tree, because, bins, now_us)
-        return await asyncio.to_thread(_size_of, snapshots), stand
+        return await asyncio.to_thread(size_of, snapshots), stand
 
     async def _snapshots(
         self, tree: Node, because: Because, bins: Bins | None, now_us: int
-    ) -> tuple[list[_Snapshot], Stand]:
+    ) -> tuple[list[Snapshot], Stand]:
         """Everything that a scan of the bins needs (None: of all runs), of one state of every shard."""
         began = time.perf_counter()
         blocks = _every_block if bins is None else _blocks_of(bins)
@@ -287,7 +265,7 @@ class Scanning:
             minutes += MINUTES * (len(known) + _BLOCKS_A_DAY * len(days[at]))
         return Size(rows, minutes)
 
-    def _snapshot(self, view: View, parts: Split, buckets: list[int]) -> _Snapshot:
+    def _snapshot(self, view: View, parts: Split, buckets: list[int]) -> Snapshot:
         wanted = _here(view, buckets)
         derived, known = self._derived[view.shard], view.blocks.dictionaries
         table = None
@@ -295,7 +273,7 @@ class Scanning:
             table = derived.tables.update(known.flow_runs, view.flow_runs, self._join())
         dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
         size = sum(map(len, wanted))
-        return _Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
+        return Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
 
     def _forget(self) -> None:
         """Drop what was derived from blocks that a view had to forget, before new ones need the memory."""
@@ -317,34 +295,6 @@ class Scanning:
             return found, replace(stand, spent_s={**stand.spent_s, "scan": time.perf_counter() - began})
         finally:
             self._scans.release()
-
-
-def _history_of(snapshots: list[_Snapshot], tree: Split, bins: Bins, now_us: int) -> list[list[Entry]]:
-    numbering: dict[State, int] = {}
-    for snapshot in snapshots:
-        for state in snapshot.dictionaries.states.values():
-            numbering.setdefault(state, len(numbering))
-    tally = Tally(bins, now_us, list(numbering))
-    for snapshot in snapshots:
-        mapped = _state_map(snapshot.dictionaries.states, numbering)
-        for columns, mask in snapshot.selected(tree):
-            rows = columns.rows.take(np.flatnonzero(mask))
-            tally.add_rows(rows, Kinds(rows.group, snapshot.type_codes), mapped)
-    return tally.entries()
-
-
-def _count_of(snapshots: list[_Snapshot], tree: Split) -> int:
-    return sum(int(mask.sum()) for snapshot in snapshots for _, mask in snapshot.selected(tree))
-
-
-def _size_of(snapshots: list[_Snapshot]) -> Size:
-    minutes = 0
-    for snapshot in snapshots:
-        for block in snapshot.wanted:
-            parts = [block.base.rows.expected if block.keep is None else block.base.rows.expected[block.keep]]
-            parts += [] if block.fresh is None else [block.fresh.rows.expected]
-            minutes += len(np.unique(np.concatenate(parts) // MINUTE_US))
-    return Size(sum(snapshot.size for snapshot in snapshots), minutes)
 
 
 def _blocks_of(bins: Bins) -> Blocks:
@@ -394,11 +344,3 @@ def _runs_in(view: View, place: Place) -> int:
     if stored is None:
         return 0
     return sum(int(np.frombuffer(cells, CELL)["n"].sum()) for cells in stored.cells)
-
-
-def _state_map(states: Mapping[int, State], numbering: Mapping[State, int]) -> Ints:
-    """The answer's number of each of a shard's states, −1 for those that are in no answer."""
-    mapped = np.full(1 + max(states, default=OTHER), -1, np.int64)
-    for number, state in states.items():
-        mapped[number] = numbering[state]
-    return mapped

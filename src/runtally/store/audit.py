@@ -73,21 +73,24 @@ class Audit:
         if live is not None:
             self._keys = Keys(self._settings.redis_prefix, live.generation, self.shard)
         flat, days = await self._link.call([("HGETALL", self._keys.ledger), ("SMEMBERS", self._keys.days)])
-        horizon = self._ledger(flat).horizon
-        return [NONE, *sorted(day for day in map(int, days) if day * DAY_US >= horizon)]
+        ledger = self._ledger(flat)
+        return [NONE, *sorted(day for day in map(int, days) if not _gone(day, ledger))]
 
     async def check(self, day: int) -> Checked:
         """Compare all cells of a day. Raises `NotReadyError` without a ledger, `ServerLostError`."""
         pieces = pieces_of(day)
         replies = await self._read(day, pieces)
+        if replies is None:
+            return Checked(0, 0, [])
         return await asyncio.to_thread(self._compare, pieces, replies)
 
     async def close(self) -> None:
         """Give the connection back."""
         await self._link.close()
 
-    async def _read(self, day: int, pieces: list[Piece]) -> list[Any]:
-        """The replies of all pieces, of one state of the shard, and whatever dictionaries they need."""
+    async def _read(self, day: int, pieces: list[Piece]) -> list[Any] | None:
+        """The replies of all pieces, of one state of the shard, and whatever dictionaries they need; None for a day
+        whose raw runs have gone meanwhile."""
         keys = self._keys
         stand = self._ledger((await self._link.call([("HGETALL", keys.ledger)]))[0])
         replies = [(await self._link.call([piece.command(keys)]))[0] for piece in pieces]
@@ -104,6 +107,8 @@ class Audit:
             )
             assert found is not None, "nothing is watched"
             before, stand = stand, self._ledger(found[0])
+            if _gone(day, stand):
+                return None
             if stand.epoch != before.epoch:
                 self._states, self._cohorts, self._book = States(), [], None
                 again = [*range(len(pieces))]
@@ -161,3 +166,8 @@ def _moved(pieces: list[Piece], day: int, minutes: Iterable[int]) -> set[int]:
     """Which pieces of a day a change of minutes may have changed."""
     of_day = [minute for minute in minutes if day_of(minute) == day]
     return {at for at, piece in enumerate(pieces) if any(map(piece.touched_by, of_day))}
+
+
+def _gone(day: int, ledger: Ledger) -> bool:
+    """Whether raw runs of a day are not complete any more."""
+    return day != NONE and day * DAY_US < ledger.horizon
