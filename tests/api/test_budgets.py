@@ -93,14 +93,14 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = threading.Event()
         self.entered = threading.Event()
-        real = scanning._history_of
+        real = scanning.history_of
 
         def held(*arguments: Any) -> Any:
             self.entered.set()
             self.open.wait(20)
             return real(*arguments)
 
-        monkeypatch.setattr(scanning, "_history_of", held)
+        monkeypatch.setattr(scanning, "history_of", held)
 
 
 async def test_others_are_answered_at_once_while_a_scan_runs(
