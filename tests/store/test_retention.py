@@ -18,16 +18,17 @@ from redis.asyncio import Redis
 from runtally.core.bins import Bins
 from runtally.core.cells import CELL
 from runtally.core.time import text_of
-from runtally.errors import BadRequestError
+from runtally.errors import BadRequestError, FencedError
 from runtally.settings import Settings
 from runtally.store.audit import Audit
 from runtally.store.ledger import current_cells
 from runtally.store.link import Link
 from runtally.store.rebuild import Request
+from runtally.store.runs import RunsShard
 from tests.api.living import asked, counted, living
 from tests.conftest import SettingsFactory, examples
 
-from .estate import Estate, changes_of
+from .estate import Estate, changes_of, log
 from .keeping import DAY_US, Keeping
 from .older import without
 from .owners import orphans
@@ -193,6 +194,18 @@ async def test_records_go_and_their_answers_stay(kept: Kept) -> None:
     await kept.tell(task_run(15.5, 100, expected=15.5, since=15.5))
     assert await raw_runs(kept) == 51
     await kept.check()
+
+
+async def test_a_worker_that_was_overtaken_is_refused_before_it_reads_what_the_other_wrote(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1), task_run(0, 2))
+    assert await kept.shard.expire(at(12))
+    successor = RunsShard(kept.redis, kept.settings, 0)
+    await successor.open(log(partitions=1))
+    kept.estate.watermark_us = at(12)
+    await successor.apply(kept.estate.batch("0", changes_of([task_run(12, 3, "FAILED").event], "runs")))
+    with pytest.raises(FencedError):
+        await kept.shard.expire(at(12))
+    await successor.close()
 
 
 async def test_an_open_run_stays_until_it_has_ended_and_is_old(kept: Kept) -> None:
