@@ -230,6 +230,13 @@ RULES = (
         "                pass",
         "copies of changed flow runs are dropped",
     ),
+    Rule(
+        "store/view.py",
+        "self.flow_runs_version += bool(look[4])",
+        "pass",
+        "what was made of changed flow runs goes with them",
+        ATTACKS,
+    ),
     Rule("store/view.py", "(look and place not in self._copies)", "place not in self._copies", "no reply is no runs"),
     Rule(
         "store/view.py",

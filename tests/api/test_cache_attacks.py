@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tests.conftest import examples
 from tests.reference.vectors import at
 from tests.store.estate import Estate
 from tests.strategies.hostile import Play, plays
-from tests.strategies.pools import SEEDS
+from tests.strategies.pools import BASE_US, DAY_US, SECOND_US, SEEDS
 
 from .living import Body, asked, check_count, check_history, counted, living
 from .test_rollups_answer import from_raw
@@ -231,3 +232,50 @@ async def closed(settings: Settings) -> None:
                 await asked(service, question, 0)
                 await redis.client_kill_filter(_type="normal", skipme=True)
                 await asyncio.sleep(0.05)
+
+
+def test_a_flow_run_of_the_other_tags_that_changes_its_tags_is_answered_as_it_is_now(server: Settings) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(_change_other_tags(server.model_copy(update={"max_cohorts": 1})))
+
+
+async def _change_other_tags(settings: Settings) -> None:
+    """No minute is touched by it: the run stays in the cohort of which nothing is known about tags."""
+    now = BASE_US + DAY_US
+    body: Body = {
+        **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 3600},
+        "flow_runs": {"tags": {"all_": ["b"]}},
+    }
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, 1)
+        await estate.open()
+        try:
+            for number, tags in enumerate((["x"], ["a"], ["a", "c"])):
+                await estate.apply([_flow_run(number, tags, 1), _task_run(number)], 10)
+            async with living(settings) as service:
+                for second, (tags, count) in enumerate(((["a"], 0), (["b"], 1), (["b", "c"], 1), (["c"], 0)), 2):
+                    await estate.apply([_flow_run(2, tags, second)], 10)
+                    answer = await asked(service, body, now)
+                    assert answer.stand.plan.startswith("cells="), answer.stand.plan
+                    check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
+                    assert sum(entry.count for entries in answer.entries for entry in entries) == count
+        finally:
+            await estate.close()
+
+
+def _flow_run(number: int, tags: list[str], second: int) -> Event:
+    occurred = _text(BASE_US + second * SECOND_US)
+    data = {"id": f"tagged-{number}", "flow_id": "tagged", "name": "tagged", "tags": tags}
+    return {"entity": "flow_run", "action": "upsert", "occurred": occurred, "data": data}
+
+
+def _task_run(number: int) -> Event:
+    state = {"state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": _text(BASE_US + SECOND_US)}
+    times = {"expected_start_time": _text(BASE_US), "start_time": _text(BASE_US), "end_time": _text(BASE_US)}
+    data = {"id": f"of-{number}", "flow_run_id": f"tagged-{number}", "name": "a", "tags": [], **state, **times}
+    return {"entity": "task_run", "action": "upsert", "occurred": _text(BASE_US + SECOND_US), "data": data}
+
+
+def _text(moment_us: int) -> str:
+    return datetime.fromtimestamp(moment_us / 1e6, UTC).isoformat(timespec="microseconds")
