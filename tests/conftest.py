@@ -30,10 +30,13 @@ SettingsFactory = Callable[..., Settings]
 Starter = Callable[..., Child]
 
 
-LONG = os.environ.get("RUNTALLY_TEST_LONG") == "1"
+LONG = int(os.environ.get("RUNTALLY_TEST_LONG") or 0)
+"""How many times all cases of a property are run; 0: a twentieth of them."""
+HUGE = LONG >= 10
+"""Whether single tests take the largest estates too, for minutes each."""
 """Whether properties run with all of their cases; otherwise with a twentieth, or a quarter of a hundred."""
 
-hypothesis.settings.register_profile("runtally", deadline=None, max_examples=100 if LONG else 25)
+hypothesis.settings.register_profile("runtally", deadline=None, max_examples=100 * LONG or 25)
 # For `tests.mutations`, which only asks whether an example fails.
 hypothesis.settings.register_profile("unshrunk", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("runtally")
@@ -70,7 +73,7 @@ def examples(count: int, parts: int = 1) -> Callable[[Any], Any]:
     """So many cases of a property in a long run, in so many parts for several processes; a twentieth in an ordinary
     one."""
     limits = hypothesis.settings(
-        max_examples=count // parts if LONG else max(1, count // 20),
+        max_examples=LONG * count // parts or max(1, count // 20),
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

@@ -560,7 +560,7 @@ def _play(machine: type[Model], settings: Settings) -> None:
     run_state_machine_as_test(
         Here,
         settings=hypothesis.settings(
-            max_examples=(100 if machine.expires else 300) // _PARTS if LONG else 3 if machine.expires else 8,
+            max_examples=LONG * (32 if machine.expires else 96) // _PARTS or (3 if machine.expires else 8),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[*hypothesis.HealthCheck],

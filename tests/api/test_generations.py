@@ -60,7 +60,7 @@ async def check(settings: Settings, play: Play, batch_size: int) -> None:
         await link.close()
 
 
-@examples(40)
+@examples(20)
 @given(plays(60, 12), st.sampled_from([2, 9, 1000]))
 def test_what_the_log_makes_anew_answers_as_before(server: Settings, play: Play, batch_size: int) -> None:
     with SyncRedis.from_url(server.redis_url) as redis:

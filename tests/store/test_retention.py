@@ -387,7 +387,7 @@ async def replayed(settings: Settings, told: list[Told], most: int, prefix: str,
             await kept.estate.close()
 
 
-@examples(80, parts=4)
+@examples(40, parts=4)
 @given(st.integers(0, 1 << 40), st.sampled_from([2, 7, 1000]), st.sampled_from([0, 1, 2, 3, 5]))
 def test_a_log_leaves_what_the_reference_keeps_however_it_is_read(valkey: str, seed: int, most: int, cut: int) -> None:
     settings = Settings(redis_url=valkey)

@@ -14,10 +14,10 @@ from redis import Redis
 from runtally.embedded.child import Child
 from runtally.settings import Settings
 
-from ..conftest import LONG
+from ..conftest import HUGE
 from . import truth
 
-EVENTS = 5_000_000 if LONG else 45_000
+EVENTS = 5_000_000 if HUGE else 45_000
 PART = 15_000
 CACHE = 8 << 20
 BUFFERS = 160 << 20
