@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,6 @@ from runtally.store.keys import live_key
 from runtally.store.ledger import Mark, read_ledgers
 from runtally.store.repair import accept_new_log, go_on_at
 from runtally.store.runs import RunsShard
-from tests.conftest import SettingsFactory
 
 from .estate import Estate, changes_of, log
 
@@ -32,25 +30,6 @@ def run(number: int) -> dict:
         "expected_start_time": time,
     }
     return {"entity": "task_run", "action": "upsert", "occurred": time, "data": data}
-
-
-@pytest.fixture
-def own(settings: SettingsFactory) -> Settings:
-    return settings(kafka="127.0.0.1:1")
-
-
-@pytest.fixture
-async def redis(own: Settings) -> AsyncIterator[Redis]:
-    async with Redis.from_url(own.redis_url, protocol=2) as client:
-        yield client
-
-
-@pytest.fixture
-async def estate(redis: Redis, own: Settings) -> AsyncIterator[Estate]:
-    estate = Estate(redis, own, partitions=1)
-    await estate.open()
-    yield estate
-    await estate.close()
 
 
 async def everything(redis: Redis) -> dict[bytes, bytes]:

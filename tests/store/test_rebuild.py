@@ -22,7 +22,6 @@ from runtally.store.rebuild import Request
 from runtally.store.runs import RunsShard
 from tests.api.living import asked, check_history, living
 from tests.asking import asking
-from tests.conftest import SettingsFactory
 from tests.reference.history import Reference
 
 from .estate import Estate, log
@@ -74,25 +73,6 @@ def task_run(number: int, in_flow: bool = True) -> dict[str, Any]:
 FIRST = [*map(flow_run, range(15)), *map(task_run, range(40)), task_run(41, False), task_run(42, False)]
 THEN = [*(flow_run(number, "other", ("b", "c")) for number in range(16, 20)), *map(task_run, range(30, 60))]
 MOVED = [{**flow_run(number, "moved"), "occurred": "2026-11-24T23:59:59Z"} for number in range(6)]
-
-
-@pytest.fixture
-def own(settings: SettingsFactory) -> Settings:
-    return settings(kafka="127.0.0.1:1")
-
-
-@pytest.fixture
-async def redis(own: Settings) -> AsyncIterator[Redis]:
-    async with Redis.from_url(own.redis_url, protocol=2) as client:
-        yield client
-
-
-@pytest.fixture
-async def estate(redis: Redis, own: Settings) -> AsyncIterator[Estate]:
-    estate = Estate(redis, own, partitions=1)
-    await estate.open()
-    yield estate
-    await estate.close()
 
 
 @pytest.fixture

@@ -27,12 +27,13 @@ from ..settings import Settings
 from ..store import generations
 from ..store.connect import connect
 from ..store.keys import CATALOG, FORMAT
-from ..store.ledger import Live, check_format, read_live
+from ..store.ledger import Live, check_format
 from ..store.link import Link
 from ..store.shard import Shard, shard
 from ..stream.intake import by_day
 from ..stream.log import Log
 from ..stream.replay import Replay
+from .live import live_data
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -79,12 +80,7 @@ async def rebuild_from_log(settings: Settings, lose_events: bool, progress: Prog
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         redis = await connect(settings, any_format=True)
-        stack.push_async_callback(redis.aclose)
-        link = Link(redis)
-        stack.push_async_callback(link.close)
-        live = await read_live(link, settings)
-        if live is None:
-            raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
+        link, live = await live_data(stack, redis, settings)
         if live.format > FORMAT:
             check_format(live.format, settings.redis_prefix)
         live = await _remove(link, settings, live, progress)

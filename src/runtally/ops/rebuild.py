@@ -13,9 +13,8 @@ from typing import Final
 from ..errors import SystemError_, UserError
 from ..settings import Settings
 from ..store.connect import client
-from ..store.ledger import read_live
-from ..store.link import Link
 from ..store.rebuild import Request, Standing
+from .live import live_data
 
 PATIENCE_S: Final = 30.0
 """How long nothing may happen: a worker looks for requests every second, and a busy day takes some."""
@@ -51,12 +50,7 @@ async def rebuild(
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         redis = client(settings)
-        stack.push_async_callback(redis.aclose)
-        link = Link(redis)
-        stack.push_async_callback(link.close)
-        live = await read_live(link, settings)
-        if live is None:
-            raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
+        link, live = await live_data(stack, redis, settings)
         live.check_format(settings)
         known = [str(shard) for shard in range(live.partitions)]
         for shard in shards:

@@ -19,13 +19,13 @@ from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort
 from ..core.levels import LEVELS, NONE
 from ..core.scopes import ALL, COHORT, FLOW
 from ..core.time import text_of
-from ..errors import UserError
 from ..settings import Settings
 from ..store.audit import Audit, Wrong
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import client
 from ..store.ledger import GENERATION, read_live
 from ..store.link import Link
+from .live import live_data
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -85,12 +85,7 @@ async def verify(settings: Settings, sample: int | None, progress: Progress) -> 
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         redis = client(settings)
-        stack.push_async_callback(redis.aclose)
-        link = Link(redis)
-        stack.push_async_callback(link.close)
-        live = await read_live(link, settings)
-        if live is None:
-            raise UserError(f"there are no data under the prefix {settings.redis_prefix!r}: start a worker first")
+        _, live = await live_data(stack, redis, settings)
         live.check_format(settings)
         audits = [Audit(redis, settings, str(shard)) for shard in range(live.partitions)]
         for audit in audits:
