@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -94,8 +95,12 @@ def test_query_prints_each_scan_and_nothing_else(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_query_prints_each_shape_of_dashboards_and_mode_and_nothing_else(bench: Bench) -> None:
-    found = bench("query", "--runs", "2000", "--only", "dashboards")
+def test_query_prints_each_shape_of_dashboards_and_mode_and_beside_it_the_memory() -> None:
+    done = run("bench", "query", "--runs", "2000", "--only", "dashboards", "--json", timeout=100)
+    assert done.returncode == 0, done.stderr
+    held = re.search(r"the API held at most (\d+) MiB", done.stderr)
+    assert held is not None and int(held[1]) > 0, done.stderr
+    found = json.loads(done.stdout)
     assert {one["mode"] for one in found} == {"cold", "warm", "writes", "clients10"}
     assert {one["shape"][0] for one in found} == set("abcdefghi")
     check_rows(found)

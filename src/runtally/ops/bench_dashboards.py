@@ -19,10 +19,9 @@ from typing import Any, Final
 import numpy as np
 
 from ..core.levels import DAY_US, MINUTE_US
-from ..embedded.child import Child
 from .bench_client import Client, Question
 from .bench_estate import DAYS, Estate
-from .bench_servers import Say, cpu_s
+from .bench_servers import Say, Watched
 
 _COLD: Final = 5
 _WARM: Final = 200
@@ -104,7 +103,7 @@ _DASHBOARD: Final = _SHAPES[2]
 _PATH: Final = "/api/task_runs/history"
 
 
-async def dashboards(estate: Estate, api: Child, where: tuple[str, int], runs: int, say: Say) -> list[Query]:
+async def dashboards(estate: Estate, api: Watched, where: tuple[str, int], runs: int, say: Say) -> list[Query]:
     """Ask every shape in every mode. Raises `SystemError_` when the API answers with another status than 200."""
     client = Client(*where)
     asked = _Asked(client, api, _Dashboard(estate, Random(7)), runs, say)
@@ -124,7 +123,7 @@ async def dashboards(estate: Estate, api: Child, where: tuple[str, int], runs: i
 
 
 class _Asked:
-    def __init__(self, client: Client, api: Child, dashboard: _Dashboard, runs: int, say: Say) -> None:
+    def __init__(self, client: Client, api: Watched, dashboard: _Dashboard, runs: int, say: Say) -> None:
         self._client = client
         self._api = api
         self._dashboard = dashboard
@@ -137,9 +136,9 @@ class _Asked:
         spent = 0.0
         for _ in range(_COLD):
             await self._dashboard.estate.forget()
-            before = cpu_s(self._api.pid)
+            before = self._api.cpu_s()
             found += await self._ask(self._questions(shape, 1))
-            spent += cpu_s(self._api.pid) - before
+            spent += self._api.cpu_s() - before
         return self._query(shape[0], "cold", found, spent)
 
     async def warm(self, shape: tuple[str, Callable[[_Dashboard], Body]], mode: str = "warm") -> Query:
@@ -150,9 +149,9 @@ class _Asked:
     async def measured(
         self, shape: tuple[str, Callable[[_Dashboard], Body]], mode: str, times: int, clients: int = 1
     ) -> Query:
-        before = cpu_s(self._api.pid)
+        before = self._api.cpu_s()
         found = await self._ask(self._questions(shape, times), clients)
-        return self._query(shape[0], mode, found, cpu_s(self._api.pid) - before)
+        return self._query(shape[0], mode, found, self._api.cpu_s() - before)
 
     def _questions(self, shape: tuple[str, Callable[[_Dashboard], Body]], times: int) -> list[Question]:
         return [(_PATH, shape[1](self._dashboard)) for _ in range(times)]

@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import httpx
 import numpy as np
-import psutil
 
 from ..core.levels import DAY_US
 from ..embedded.child import Child
@@ -31,7 +30,7 @@ from ..errors import SystemError_, UserError
 from .bench_bytes import say_bytes
 from .bench_dashboards import Query, dashboards
 from .bench_estate import DAYS, Estate
-from .bench_servers import Bench, Cost, Say, bench_of_redis, cpu_s, need
+from .bench_servers import Bench, Cost, Say, Watched, bench_of_redis, need
 
 _STARTS_S: Final = 60.0
 _LOST_S: Final = 120.0
@@ -64,6 +63,7 @@ async def query(
             # Ten million runs would write tens of gigabytes to a log that nobody reads.
             await run.redis.config_set("appendonly", "no")
         api = run.child("api", "runtally", "api")
+        watched = Watched(api)
         try:
             began = time.monotonic()
             await estate.load(runs)
@@ -73,31 +73,30 @@ async def query(
             url = f"http://{run.settings.api_host}:{run.settings.api_port}"
             async with httpx.AsyncClient(base_url=url, timeout=_LOST_S, trust_env=False) as http:
                 await _ready(http, api)
-                asked = _Asked(http, api, end_us, runs, say)
+                asked = _Asked(http, watched, end_us, runs, say)
                 found: list[Query] = []
                 if only != "scans":
                     where = run.settings.api_host, run.settings.api_port
-                    found += await dashboards(estate, api, where, runs, say)
+                    found += await dashboards(estate, watched, where, runs, say)
                 if only != "dashboards":
                     found += [entry for shape in _SHAPES for entry in await _scan(asked, estate, shape)]
                     found += await _beside(asked)
         finally:
             api.stop()
             await estate.close()
-        _say_memory(run, asked, say)
+        _say_memory(run, watched, say)
         return found
 
 
 class _Asked:
-    """The API as it is asked, and the most memory that it was seen to hold."""
+    """The API as it is asked."""
 
-    def __init__(self, http: httpx.AsyncClient, api: Child, end_us: int, runs: int, say: Say) -> None:
+    def __init__(self, http: httpx.AsyncClient, api: Watched, end_us: int, runs: int, say: Say) -> None:
         self._http = http
         self._api = api
         self._end_us = end_us
         self._runs = runs
         self._say = say
-        self.peak_bytes = 0
 
     async def measured(
         self, shape: str, mode: str, numbers: Iterable[int], ask: Ask, before: Ask | None = None
@@ -108,12 +107,11 @@ class _Asked:
         for number in numbers:
             if before:
                 await before(number)
-            spent = Cost(time.perf_counter(), cpu_s(self._api.pid))
+            spent = Cost(time.perf_counter(), self._api.cpu_s())
             await ask(number)
-            spent = Cost(time.perf_counter(), cpu_s(self._api.pid)).since(spent)
+            spent = Cost(time.perf_counter(), self._api.cpu_s()).since(spent)
             found.append(spent.wall_s * 1000)
             api_s += spent.cpu_s
-            self.peak_bytes = max(self.peak_bytes, psutil.Process(self._api.pid).memory_info().rss)
         p50_ms, p99_ms = (round(float(ms), 1) for ms in np.percentile(found, (50, 99)))
         mean_ms = round(api_s * 1000 / len(found), 2)
         self._say(f"{shape} {mode}: {p50_ms} ms median, {p99_ms} ms p99; {mean_ms:.0f} ms of the API's CPU")
@@ -129,7 +127,7 @@ class _Asked:
         }
         answer = await self._http.post("/api/task_runs/history", json=body)
         if answer.status_code != 200 or len(answer.json()) != days:
-            need(self._api)
+            need(self._api.child)
             raise SystemError_(f"the API answered {answer.status_code}: {answer.text[:500]}")
 
     async def health(self, _: int) -> None:
@@ -232,9 +230,9 @@ async def _ready(http: httpx.AsyncClient, api: Child) -> None:
     raise SystemError_(f"the API was not ready within {_STARTS_S:g} s; {api.obituary()}")
 
 
-def _say_memory(run: Bench, asked: _Asked, say: Say) -> None:
+def _say_memory(run: Bench, api: Watched, say: Say) -> None:
     budget = run.settings.api_cache
-    say(f"the API held at most {asked.peak_bytes >> 20:,} MiB; its budget is {budget >> 20:,} MiB")
+    say(f"the API held at most {api.peak_bytes >> 20:,} MiB; its budget is {budget >> 20:,} MiB")
 
 
 def _text(moment_us: int) -> str:

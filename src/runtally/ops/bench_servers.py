@@ -76,6 +76,19 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+class Watched:
+    """A child's CPU time, and the most memory that it held when that was asked."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.peak_bytes = 0
+
+    def cpu_s(self) -> float:
+        """As `cpu_s` of the process."""
+        self.peak_bytes = max(self.peak_bytes, int(psutil.Process(self.child.pid).memory_info().rss))
+        return cpu_s(self.child.pid)
+
+
 @asynccontextmanager
 async def bench(kafka: str | None, redis_url: str | None, say: Say) -> AsyncIterator[Bench]:
     """Servers that are not given are started, topics are made; all is undone at the end.
