@@ -217,7 +217,8 @@ RULES = (
         "what moves is taken from where it was",
     ),
     # -- what is kept
-    Rule("api/cells.py", "self._sums.drop(view.dropped())", "view.dropped()", "sums of changed buckets are dropped"),
+    Rule("api/cells.py", "self._sums.drop(dropped.buckets)", "pass", "sums of changed buckets are dropped"),
+    Rule("api/minutes.py", "self._discard((position, minute), whose=whose)", "pass", "runs of changed minutes too"),
     Rule(
         "store/view.py",
         "self._drop(int(minute) for minute in look[3])",
@@ -231,8 +232,8 @@ RULES = (
         "copies of changed flow runs are dropped",
     ),
     Rule(
-        "store/view.py",
-        "self.flow_runs_version += bool(look[4])",
+        "api/minutes.py",
+        "self._discard(key, whose=True)",
         "pass",
         "what was made of changed flow runs goes with them",
         ATTACKS,
@@ -245,7 +246,6 @@ RULES = (
         "cohorts of another epoch may be others",
         ATTACKS,
     ),
-    Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),
     Rule(
         "api/shards.py",
         "return self._seen > begun",

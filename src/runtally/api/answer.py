@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.bins import Bins
-from ..core.cells import Kinds, Sums, selected
+from ..core.cells import Kinds, Sums
 from ..core.combine import Entry, Tally
 from ..core.levels import LEVELS, MINUTE_US, NONE, level_of, minute_of_place, place_of
-from ..core.plan import cover, finer, undecided
-from ..core.rows import Ints, Rows, concat
+from ..core.plan import cover, divided, finer, undecided
+from ..core.rows import Ints, Rows
 from ..core.selection import (
     Mask,
     Selection,
@@ -29,12 +29,11 @@ from ..core.selection import (
     extent_of_rows,
     verdict,
 )
-from ..store.places import RAW, Place
 from ..store.view import View
-from .minutes import Minutes, Runs
+from .minutes import Minutes
 from .numbering import Numbering
 from .resolved import Resolved
-from .sums import CellSums, Missing
+from .sums import CellSums, Found, Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +103,8 @@ class _Attempt:
         # The latest of all shards: a minute is answered in one way.
         self._result = Attempt(resolved, horizon=max((view.ledger.horizon for view in held.views), default=0))
         bins = question.bins or Bins(0, 1, 0)
-        # States 0 and 1 of any numbering are none and other.
-        self._shown = np.arange(-2, len(self._states) - 2).clip(-1)
-        self._tally = Tally(bins, question.now, [state for state in self._states.names if state is not None])
+        self._ranks = held.numbering.ranked()
+        self._tally = Tally(bins, question.now, self._ranks[0])
 
     def made(self) -> Attempt:
         if not self._resolved.empty:
@@ -118,108 +116,96 @@ class _Attempt:
 
     def _add_cells(self) -> None:
         views, missing = self._held.views, self._result.missing
-        places = self._result.cover = self._cover()
-        while len(places):
-            split = self._add(self._held.sums.of(views, self._resolved, places, missing))
-            self._add_minutes(split[level_of(split) == 0])
-            bins = self._question.bins
+        bins = self._question.bins
+        places, edges = self._cover()
+        self._result.cover = np.concatenate([places, edges])
+        while len(places) or len(edges):
+            found = self._held.sums.of(views, self._resolved, places, edges, missing)
+            split, apart = self._add(found, np.concatenate([places, edges]))
+            self._add_minutes(*apart)
+            edges = split[level_of(split) == 0]
             places = finer(split, None if bins is None else (bins.start, bins.end))
 
-    def _cover(self) -> Ints:
+    def _cover(self) -> tuple[Ints, Ints]:
+        """The places to begin with, and the minutes that a cut divides: of these each shard's cells are asked at once,
+        and the sum over the shards never."""
         bins, selection = self._question.bins, self._question.selection
         days = set().union(*(view.days for view in self._held.views))
         cuts = self._question.cuts()
         if bins is None:
             chosen = cover(days, cuts, None)
-            chosen[0] = np.append(chosen[0], NONE)
         elif bins.count == 0:
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         else:
-            within = expected_range(selection, bins.start, bins.end)
-            chosen = cover(days, cuts, within)
-        return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)])
+            chosen = cover(days, cuts, expected_range(selection, bins.start, bins.end))
+        cut = divided(chosen[0], 0, np.unique(np.array(cuts, np.int64)))
+        edges = place_of(0, chosen[0][cut])
+        chosen[0] = chosen[0][~cut] if bins is not None else np.append(chosen[0][~cut], NONE)
+        return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)]), edges
 
-    def _add(self, sums: Sums) -> Ints:
-        """Add the cells of places that all of their cells decide; the other places."""
-        if not len(sums):
-            return np.empty(0, np.int64)
-        use, some = self._decide(sums)
-        split = np.unique(sums.bucket[some])
-        self._use(sums, use & ~np.isin(sums.bucket, split) if len(split) else use)
-        return split
+    def _add(self, found: Found, asked: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
+        """Add the cells of places that all of their cells decide. Else: the places, and of minutes whose shards were
+        taken apart the places and the positions of the views."""
+        sums = found.sums
+        kinds = Kinds(sums.group, self._states.type_codes)
+        use, some = self._decide(sums, kinds)
+        minute = minute_of_place(sums.bucket)
+        frozen = some & (found.view >= 0) & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
+        if frozen.any():
+            # Nobody knows any more which runs: all of them, in the bin that holds the minute's start.
+            self._result.frozen_minutes += np.unique(minute[frozen]).tolist()
+            sums.expected_lo[frozen] = minute[frozen] * MINUTE_US
+            use, some = use | frozen, some & ~frozen
+        # A place as a whole, or one shard of it.
+        ways = 1 + len(self._held.views)
+        unit = found.place * ways + found.view + 1
+        split = np.zeros(len(asked) * ways, np.bool_)
+        split[unit[some]] = True
+        use &= ~split[unit]
+        self._use(found, kinds, use)
+        at, way = np.divmod(np.flatnonzero(split), ways)
+        whole = way == 0
+        return asked[at[whole]], (asked[at[~whole]], way[~whole] - 1)
 
-    def _decide(self, sums: Sums) -> Verdict:
+    def _decide(self, sums: Sums, kinds: Kinds) -> Verdict:
         """Which cells are selected as a whole, and which can neither be used nor be left out as a whole."""
         said = verdict(self._question.selection, extent_of_cells(sums), self._states)
         bins = self._question.bins
         if bins is None:
             return Verdict(said.certain, said.possible & ~said.certain)
         inside = (sums.expected_hi >= bins.start) & (sums.expected_lo < bins.end)
-        kinds = Kinds(sums.group, self._states.type_codes)
         some = undecided(sums, kinds, bins, self._question.now) | (~said.certain & inside)
         return Verdict(said.certain, said.possible & some)
 
-    def _use(self, sums: Sums, which: Mask) -> None:
-        if not which.all():
-            sums = selected(sums, which)
-        self._note(sums)
+    def _use(self, found: Found, kinds: Kinds, which: Mask) -> None:
+        self._note(found, which)
+        sums = found.sums
         if self._question.bins is None:
-            self._result.count += int(sums.n.sum())
+            self._result.count += int(sums.n[which].sum())
         else:
-            kinds = Kinds(sums.group, self._states.type_codes)
-            self._tally.add_cells(sums, kinds, minute_of_place(sums.bucket), self._shown)
+            self._tally.add_cells(sums, kinds, which, minute_of_place(sums.bucket), self._ranks[1])
 
-    def _note(self, sums: Sums) -> None:
-        cells = np.bincount(level_of(sums.bucket))
-        buckets = np.bincount(level_of(np.unique(sums.bucket)))
+    def _note(self, found: Found, which: Mask) -> None:
+        levels, place = level_of(found.sums.bucket[which]), found.place[which]
+        cells = np.bincount(levels)
+        buckets = np.bincount(levels[np.diff(place, prepend=-1) != 0])
         for level in np.flatnonzero(cells).tolist():
             part = self._result.parts.setdefault((self._resolved.kind(level).name, LEVELS[level].name), Part())
             part.buckets += int(buckets[level])
             part.cells += int(cells[level])
 
-    def _add_minutes(self, places: Ints) -> None:
-        """Minutes that the shards' sum does not decide: each shard's own cells may, else its raw runs do."""
+    def _add_minutes(self, places: Ints, positions: Ints) -> None:
+        """Add the raw runs of minutes, each of one shard."""
         if not len(places):
             return
-        views, missing = self._held.views, self._result.missing
-        found = self._held.sums.by_shard(views, self._resolved, places, missing)
-        if not len(found.sums):
-            return
-        use, some = self._decide(found.sums)
-        minute = minute_of_place(found.sums.bucket)
-        frozen = some & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
-        if frozen.any():
-            # Nobody knows any more which runs: all of them, in the bin that holds the minute's start.
-            self._result.frozen_minutes += np.unique(minute[frozen]).tolist()
-            found.sums.expected_lo[frozen] = minute[frozen] * MINUTE_US
-            use, some = use | frozen, some & ~frozen
-        owner = found.sums.bucket * len(views) + found.view
-        split = np.unique(owner[some])
-        self._use(found.sums, use & ~np.isin(owner, split))
-        runs: list[Runs] = []
-        for place, position in zip(*(part.tolist() for part in np.divmod(split, len(views))), strict=True):
-            found_runs = self._runs(views[position], position, int(minute_of_place(place)))
-            runs += [] if found_runs is None else [found_runs]
-        if runs:
-            self._add_rows(
-                concat([each.rows for each in runs]), self._codes(np.concatenate([each.cohort for each in runs]))
-            )
-        self._result.raw_minutes += minute_of_place(split // len(views)).tolist()
-
-    def _runs(self, view: View, position: int, minute: int) -> Runs | None:
-        """A minute's runs of a shard; None if something has to be read for that."""
-        raw = view.raw(minute)
-        if raw is None:
-            self._result.missing[position].append(Place(RAW, minute))
-            return None
-        found = self._held.minutes.of(view, position, minute, raw, whose=self._question.selection.asks_flow_run)
-        if isinstance(found, list):
-            self._result.missing[position] += found
-            return None
-        return found
+        minutes = minute_of_place(places)
+        asks = self._question.selection.asks_flow_run
+        found = self._held.minutes.of(self._held.views, minutes, positions, self._result.missing, whose=asks)
+        self._add_rows(found.rows, self._codes(found.cohort))
+        self._result.raw_minutes += minutes.tolist()
 
     def _add_rows(self, rows: Rows, code: Ints) -> None:
-        if len(self._states) != len(self._shown):
+        if len(self._states) != len(self._ranks[1]):
             self._result.again = True
             return
         said = verdict(self._question.selection, extent_of_rows(rows, code), self._states).certain & (code >= 0)
@@ -228,7 +214,7 @@ class _Attempt:
         if self._question.bins is None:
             self._result.count += len(rows)
         else:
-            self._tally.add_rows(rows, Kinds(rows.group, self._states.type_codes), self._shown)
+            self._tally.add_rows(rows, Kinds(rows.group, self._states.type_codes), self._ranks[1])
 
     def _codes(self, cohorts: Ints) -> Ints:
         code = self._resolved.code

@@ -55,7 +55,7 @@ class Cells:
         self._numbering.meet(views)
         days = np.array(sorted(set().union(*(view.days for view in views))), np.int64)
         places = np.append(place_of(COARSEST.number, days), place_of(0, np.array([NONE])))
-        sums = self._sums.of(views, ALL_RUNS, places, missing)
+        sums = self._sums.of(views, ALL_RUNS, places, np.empty(0, np.int64), missing).sums
         types = self._numbering.states.type_codes[sums.group >> FLAG_BITS]
         counts = np.bincount(types, sums.n, minlength=NO_TYPE + 1)
         return {name: int(count) for name, count in zip((*STATE_TYPES, "OTHER"), counts, strict=True)}
@@ -77,8 +77,15 @@ class Cells:
         return len(self._numbering.cohorts)
 
     def _follow(self, views: Sequence[View]) -> None:
-        for view in views:
-            self._sums.drop(view.dropped())
+        for position, view in enumerate(views):
+            dropped = view.dropped()
+            if dropped is None:
+                self._sums.drop(None)
+                self._minutes.clear()
+            else:
+                self._sums.drop(dropped.buckets)
+                minutes = (bucket for level, bucket in dropped.buckets if level == 0)
+                self._minutes.drop(position, minutes, dropped.flow_runs)
 
     def trim(self) -> None:
         """Keep within the memory budget: between answers."""

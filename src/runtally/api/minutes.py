@@ -1,11 +1,13 @@
 """Raw runs of single minutes in this process' numbers: what an edge of a bin needs, by minute and shard.
 
-What was made of a copy is kept as long as the view keeps that copy, and the cohorts in it as long as no flow run of
-the shard changed: dashboards ask for the same edges again and again.
+What was made of a copy is kept until the minute or one of its flow runs changes: dashboards ask for the same edges
+again and again.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,15 +15,18 @@ import numpy as np
 
 from ..core.cohorts import NO_FLOW_RUN, Cohort, attribute
 from ..core.groups import CHILD
-from ..core.levels import NONE
 from ..core.rows import Ints, Rows
-from ..store.bounded import Bounded
-from ..store.places import FLOW_RUN, Place, RawMinute
+from ..store.places import FLOW_RUN, RAW, Place, RawMinute
 from ..store.view import View
 from .numbering import Numbering
+from .sums import Missing
 
-_RUN_BYTES: Final = 100
-_OVERHEAD: Final = 1000
+_OVERHEAD: Final = 400
+_A_FLOW_RUN: Final = 300
+_COLUMNS: Final = 6
+
+_Key = tuple[int, int]
+"""The position of a view, and a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +39,92 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """`version`: of the shard's flow runs, −1 where it does not matter."""
+    """`runs`: packed, run by run; `flow_runs`: those whose cohorts are in it."""
 
-    raw: RawMinute
-    version: int
-    runs: Runs
+    runs: bytes
+    flow_runs: tuple[bytes, ...]
+
+    @property
+    def weight(self) -> int:
+        return _OVERHEAD + len(self.runs) + _A_FLOW_RUN * len(self.flow_runs)
 
 
 class Minutes:
-    """Runs by shard and minute, within a budget of bytes."""
+    """Runs by shard and minute, with and without their cohorts, within a budget of bytes."""
 
     def __init__(self, budget_bytes: int, numbering: Numbering) -> None:
         self._numbering = numbering
-        self._known: Bounded[tuple[int, int, bool], _Known] = Bounded(
-            budget_bytes, lambda known: _OVERHEAD + _RUN_BYTES * len(known.raw.ids)
-        )
+        self._limit = budget_bytes
+        self._weight = 0
+        # What was made last stands last.
+        self._known: dict[bool, OrderedDict[_Key, _Known]] = {True: OrderedDict(), False: OrderedDict()}
+        self._of_flow_run: defaultdict[tuple[int, bytes], set[_Key]] = defaultdict(set)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for known in self._known.values():
+            known.clear()
+        self._of_flow_run.clear()
+        self._weight = 0
+
+    def drop(self, position: int, minutes: Iterable[int], flow_runs: Iterable[bytes]) -> None:
+        """Forget what was made of minutes and flow runs of the view at a position, which have changed."""
+        for minute in minutes:
+            for whose in self._known:
+                self._discard((position, minute), whose=whose)
+        for flow_run in flow_runs:
+            for key in [*self._of_flow_run.get((position, flow_run), ())]:
+                self._discard(key, whose=True)
 
     def trim(self) -> None:
-        """Keep within the budget: between answers."""
-        self._known.trim()
+        """Keep within the budget, between answers: what was made first goes."""
+        while self._weight > self._limit:
+            whose = len(self._known[True]) >= len(self._known[False])
+            self._discard(next(iter(self._known[whose])), whose=whose)
 
-    def of(self, view: View, position: int, minute: int, raw: RawMinute, *, whose: bool) -> Runs | list[Place]:
-        """The runs of a copy, with their cohorts if it matters `whose` they are; or what has to be read for that."""
-        key = (position, minute, whose)
-        version = view.flow_runs_version if whose else NONE
-        known = self._known.get(key)
-        if known is not None and known.raw is raw and known.version == version:
-            return known.runs
-        runs = self._made(view, raw, whose=whose)
-        if isinstance(runs, Runs):
-            self._known.put(key, _Known(raw, version, runs))
-        return runs
+    def of(self, views: Sequence[View], minutes: Ints, positions: Ints, missing: Missing, *, whose: bool) -> Runs:
+        """The runs of minutes, each of the view at the position of the same index, with their cohorts if it matters
+        `whose` they are; what has to be read for the others goes to `missing`."""
+        known = self._known[whose]
+        keys = [*zip(positions.tolist(), minutes.tolist(), strict=True)]
+        found = [*map(known.get, keys)]
+        if None in found:
+            for key in keys:
+                if key not in known:
+                    self._make(views[key[0]], key, missing, whose=whose)
+            found = [*map(known.get, keys)]
+        entries = np.frombuffer(b"".join([each.runs for each in found if each]), np.int64).reshape(-1, _COLUMNS)
+        expected, start, state_time, total, group, cohort = np.ascontiguousarray(entries.T)
+        return Runs(Rows(expected, start, state_time, total, group.astype(np.uint32)), cohort)
+
+    def _discard(self, key: _Key, *, whose: bool) -> None:
+        known = self._known[whose].pop(key, None)
+        if known is None:
+            return
+        self._weight -= known.weight
+        for flow_run in known.flow_runs:
+            keys = self._of_flow_run[key[0], flow_run]
+            keys.discard(key)
+            if not keys:
+                del self._of_flow_run[key[0], flow_run]
+
+    def _make(self, view: View, key: _Key, missing: Missing, *, whose: bool) -> None:
+        position, minute = key
+        raw = view.raw(minute)
+        if raw is None:
+            missing[position].append(Place(RAW, minute))
+            return
+        made = self._made(view, raw, whose=whose)
+        if not isinstance(made, Runs):
+            missing[position] += made
+            return
+        rows = made.rows
+        columns = (rows.expected, rows.start, rows.state_time, rows.total, rows.group, made.cohort)
+        flow_runs = tuple(run for run in raw.flow_runs if run is not None) if whose else ()
+        known = self._known[whose][key] = _Known(np.array(columns, np.int64).T.tobytes(), flow_runs)
+        self._weight += known.weight
+        for flow_run in flow_runs:
+            self._of_flow_run[position, flow_run].add(key)
 
     def _made(self, view: View, raw: RawMinute, *, whose: bool) -> Runs | list[Place]:
         rows = raw.rows

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.cohorts import Cohort, Cohorts
-from ..core.groups import FLAG_BITS, NO_STATE, OTHER, States
+from ..core.combine import ranked
+from ..core.groups import FLAG_BITS, NO_STATE, OTHER, State, States
 from ..core.rows import Ints
 from ..store.view import View
 
@@ -22,6 +23,7 @@ class Numbering:
     def __init__(self) -> None:
         self.states = States()
         self.cohorts = Cohorts()
+        self._ranked: tuple[list[State], Ints] = ([], np.empty(0, np.int64))
         self._translations: dict[int, _Translation] = {}
 
     def group(self, view: View, group: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -40,6 +42,15 @@ class Numbering:
         """Our number of a cohort."""
         known = self.cohorts.number(cohort)
         return self.cohorts.append(cohort) if known is None else known
+
+    def ranked(self) -> tuple[list[State], Ints]:
+        """All states as an answer orders them, and by our number where in it each is; −1 for none and other."""
+        if len(self._ranked[1]) != len(self.states):
+            names = self.states.names
+            states = ranked(state for state in names if state is not None)
+            at = {state: number for number, state in enumerate(states)}
+            self._ranked = states, np.array([-1 if state is None else at[state] for state in names], np.int64)
+        return self._ranked
 
     def meet(self, views: Iterable[View]) -> None:
         """Number everything that the shards know by now."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..core.bins import Bins
 from ..core.cells import Kinds
-from ..core.combine import Entry, Tally
+from ..core.combine import Entry, Tally, ranked
 from ..core.groups import OTHER, State
 from ..core.levels import MINUTE_US
 from ..core.rows import Ints
@@ -43,11 +43,9 @@ class Snapshot:
 
 def history_of(snapshots: list[Snapshot], tree: Split, bins: Bins, now_us: int) -> list[list[Entry]]:
     """The entries of every bin, of the runs that the tree selects."""
-    numbering: dict[State, int] = {}
-    for snapshot in snapshots:
-        for state in snapshot.dictionaries.states.values():
-            numbering.setdefault(state, len(numbering))
-    tally = Tally(bins, now_us, list(numbering))
+    states = ranked({state for snapshot in snapshots for state in snapshot.dictionaries.states.values()})
+    numbering = {state: number for number, state in enumerate(states)}
+    tally = Tally(bins, now_us, states)
     for snapshot in snapshots:
         mapped = _state_map(snapshot.dictionaries.states, numbering)
         for columns, mask in snapshot.selected(tree):

@@ -7,13 +7,12 @@ until one of the shards' buckets changes. In sums the column `bucket` holds plac
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..core.cells import CELL, Sums, Table, as_table, of_table, selected, summed, unpack
+from ..core.cells import CELL, Sums, as_table, of_table, selected, summed, unpack
 from ..core.levels import LEVELS, bucket_of_place, level_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
@@ -22,31 +21,34 @@ from ..store.view import View
 from .numbering import Numbering
 from .resolved import Resolved
 
-_OVERHEAD: Final = 300
+_OVERHEAD: Final = 100
 _NOTHING: Final = unpack(np.empty(0, CELL), np.empty(0, np.int64), np.empty(0, np.int64), 0)
+_ROWS: Final = 1 + len(as_table(_NOTHING))
+"""The columns of sums, and the position of the view that an entry is of."""
+_ALL_VIEWS: Final = -1
 Missing = defaultdict[int, list[Place]]
 """By a view's position, what has to be read."""
+_Make = Callable[[Sequence[View], Resolved, Ints, Missing], None]
 
 
 class Found(NamedTuple):
-    """Cells of several shards, and the position of each one's view."""
+    """Cells of several places: the number of each one's place among those that were asked for, and the position of its
+    view, −1 for the sum of all shards."""
 
     sums: Sums
-    view: npt.NDArray[np.intp]
-
-
-_NOTHING_FOUND: Final = Found(_NOTHING, np.empty(0, np.intp))
+    place: Ints
+    view: Ints
 
 
 class CellSums:
     """Sums by outcome and place, within a budget of bytes. Under the complement of an outcome's number, each shard's
-    cells of a minute apart, with the position of its view as one more column."""
+    cells of a minute apart. What is kept is packed, entry by entry: thousands of pieces are joined at once."""
 
     def __init__(self, budget_bytes: int, numbering: Numbering) -> None:
         self._numbering = numbering
         self._limit = budget_bytes
         # The outcome used last stands last.
-        self._books: OrderedDict[int, dict[int, Table]] = OrderedDict()
+        self._books: OrderedDict[int, dict[int, bytes]] = OrderedDict()
         self._outcomes: defaultdict[int, set[int]] = defaultdict(set)
         self.weight = 0
         self.hits = self.misses = 0
@@ -73,79 +75,81 @@ class CellSums:
             if not book:
                 del self._books[outcome]
 
-    def of(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> Sums:
-        """The sums of those places that can be made; what has to be read for the others goes to `missing`."""
-        book = self._book(resolved.number)
-        wanted = places.tolist()
-        found = [*map(book.get, wanted)]
-        lacking = places[[table is None for table in found]]
-        self.hits += len(places) - len(lacking)
-        if len(lacking):
-            for level in LEVELS:
-                at_level = lacking[level_of(lacking) == level.number]
-                if len(at_level):
-                    self._make(views, resolved, level.number, at_level, missing)
-            found = [*map(book.get, wanted)]
-        here = [table for table in found if table is not None]
-        return of_table(np.concatenate(here, axis=1)) if here else _NOTHING
+    def of(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> Found:
+        """The sums of places, and of minutes each shard's cells apart, as far as they can be made; what has to be read
+        for the others goes to `missing`. Places are numbered before minutes."""
+        pieces = self._pieces(resolved.number, places, self._make, views, resolved, missing)
+        pieces += self._pieces(~resolved.number, minutes, self._cut, views, resolved, missing)
+        entries = np.frombuffer(b"".join(pieces), np.int64).reshape(-1, _ROWS)
+        table = np.ascontiguousarray(entries.T)
+        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)
+        return Found(of_table(table[:-1]), np.repeat(np.arange(len(pieces)), sizes), table[-1])
 
-    def by_shard(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> Found:
-        """The cells of minutes, each shard's apart, as far as they can be had; for the others see `of`."""
-        book = self._book(~resolved.number)
+    def _pieces(
+        self, key: int, places: Ints, make: _Make, views: Sequence[View], resolved: Resolved, missing: Missing
+    ) -> list[bytes]:
+        book = self._book(key)
         wanted = places.tolist()
         found = [*map(book.get, wanted)]
-        lacking = places[[table is None for table in found]]
-        if len(lacking):
-            self._cut(views, resolved, lacking, missing)
+        if None in found:
+            lacking = places[[piece is None for piece in found]]
+            self.hits -= len(lacking)
+            make(views, resolved, lacking, missing)
             found = [*map(book.get, wanted)]
-        here = [table for table in found if table is not None]
-        if not here:
-            return _NOTHING_FOUND
-        table = np.concatenate(here, axis=1)
-        return Found(of_table(table[:-1]), table[-1].astype(np.intp))
+        self.hits += len(places)
+        return [piece or b"" for piece in found]
 
     def _cut(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
         minutes = bucket_of_place(places, 0).tolist()
         copies = cells_of(views, resolved, 0, minutes, missing)
-        ready = [number for number in range(len(minutes)) if all(stored[number] is not None for stored in copies)]
-        if not ready:
-            return
-        kept = [[stored[number] for number in ready] for stored in copies]
-        sums, view = gathered(views, resolved, 0, [minutes[n] for n in ready], kept, self._numbering)
-        table = np.concatenate([as_table(sums), view[None, :].astype(np.int64)])
-        order = np.argsort(sums.bucket, kind="stable")
-        self._keep(~resolved.number, places[ready], sums.bucket[order], table[:, order])
+        ready = _ready(copies)
+        if ready:
+            kept = [[stored[number] for number in ready] for stored in copies]
+            sums, view = gathered(views, resolved, 0, [minutes[n] for n in ready], kept, self._numbering)
+            order = np.argsort(sums.bucket, kind="stable")
+            self._keep(~resolved.number, places[ready], selected(sums, order), view[order])
 
-    def _make(self, views: Sequence[View], resolved: Resolved, level: int, places: Ints, missing: Missing) -> None:
-        buckets = bucket_of_place(places, level).tolist()
-        copies = cells_of(views, resolved, level, buckets, missing)
-        ready = [number for number in range(len(buckets)) if all(stored[number] is not None for stored in copies)]
-        if not ready:
-            return
-        kept = [[stored[number] for number in ready] for stored in copies]
-        sums = summed(gathered(views, resolved, level, [buckets[n] for n in ready], kept, self._numbering).sums)
-        self.misses += len(ready)
-        self._keep(resolved.number, places[ready], sums.bucket, as_table(sums))
+    def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
+        for level in LEVELS:
+            at_level = places[level_of(places) == level.number]
+            if not len(at_level):
+                continue
+            buckets = bucket_of_place(at_level, level.number).tolist()
+            copies = cells_of(views, resolved, level.number, buckets, missing)
+            ready = _ready(copies)
+            if ready:
+                kept = [[stored[number] for number in ready] for stored in copies]
+                wanted = [buckets[n] for n in ready]
+                sums = summed(gathered(views, resolved, level.number, wanted, kept, self._numbering)[0])
+                self._keep(resolved.number, at_level[ready], sums, np.full(len(sums), _ALL_VIEWS))
 
-    def _keep(self, key: int, places: Ints, of_entry: Ints, table: Table) -> None:
-        """Keep a table's entries by place; `of_entry` is each one's, in order."""
+    def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
+        """Keep entries, which are in the order of their places, by place."""
         book = self._book(key)
-        first = np.searchsorted(of_entry, places).tolist()
-        last = np.searchsorted(of_entry, places, side="right").tolist()
+        self.misses += len(places)
+        packed = np.concatenate([as_table(sums), view[None, :]]).T.tobytes()
+        width = _ROWS * view.itemsize
+        first = (np.searchsorted(sums.bucket, places) * width).tolist()
+        last = (np.searchsorted(sums.bucket, places, side="right") * width).tolist()
         for place, begin, end in zip(places.tolist(), first, last, strict=True):
-            entries = book[place] = table[:, begin:end].copy()
-            self.weight += _weight(entries)
+            piece = book[place] = packed[begin:end]
+            self.weight += _weight(piece)
             self._outcomes[place].add(key)
 
-    def _book(self, outcome: int) -> dict[int, Table]:
+    def _book(self, outcome: int) -> dict[int, bytes]:
         """The sums of an outcome by place, now the one used last."""
         book = self._books.setdefault(outcome, {})
         self._books.move_to_end(outcome)
         return book
 
 
-def _weight(table: Table) -> int:
-    return table.nbytes + _OVERHEAD
+def _weight(piece: bytes) -> int:
+    return len(piece) + _OVERHEAD
+
+
+def _ready(copies: Sequence[Sequence[Stored | None]]) -> list[int]:
+    """The numbers of the buckets whose cells are here of every shard."""
+    return [number for number, stored in enumerate(zip(*copies, strict=True)) if all(stored)]
 
 
 def cells_of(
@@ -170,8 +174,9 @@ def gathered(
     buckets: Sequence[int],
     copies: Sequence[Sequence[Stored | None]],
     numbering: Numbering,
-) -> Found:
-    """The cells of some buckets of all shards, by place and code and with our groups; what is not here is left out."""
+) -> tuple[Sums, Ints]:
+    """The cells of some buckets of all shards, by place and code and with our groups, and the position of each one's
+    view; what is not here is left out."""
     packed: list[bytes] = []
     counts: list[int] = []
     of_bucket: list[int] = []
@@ -195,16 +200,16 @@ def gathered(
         codes.append(np.repeat(_codes(view, resolved, level, fields, numbering), sizes))
         positions.append(np.full(len(cells), position))
     if not packed:
-        return _NOTHING_FOUND
+        return _NOTHING, np.empty(0, np.int64)
     code, position_of = np.concatenate(codes), np.concatenate(positions)
     bucket_of = np.repeat(np.array(of_bucket, np.int64), counts)
     sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, code, level)
     sums.group = np.concatenate(groups)
     sums.bucket = place_of(level, bucket_of)
     if resolved.code is None:
-        return Found(sums, position_of)
+        return sums, position_of
     taken = code >= 0
-    return Found(selected(sums, taken), position_of[taken])
+    return selected(sums, taken), position_of[taken]
 
 
 def _codes(view: View, resolved: Resolved, level: int, fields: list[bytes], numbering: Numbering) -> Ints:

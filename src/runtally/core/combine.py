@@ -10,8 +10,8 @@ minutes, and only the last step, a few hundred entries, is done in Python's inte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,29 @@ from .groups import FLAG_BITS, State
 from .levels import MINUTE_US
 from .rows import NULL, Ints, Rows
 
-_LOW = (1 << 32) - 1
+Mask = npt.NDArray[np.bool_]
+
+_LOW: Final = (1 << 32) - 1
+_FITS: Final = 2.0**62
+"""Whatever is less than this in floating point fits 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One state of one bin: runs, and the two sums in µs."""
 
     state: State
-    count: int
+    count: int  # type: ignore[assignment]  # an entry is never asked for how often it holds something
     run_time_us: int
     lateness_us: int
 
 
+def ranked(states: Iterable[State]) -> list[State]:
+    """States as an answer orders them: by type and then name in byte order."""
+    return sorted(states, key=lambda state: (state[0], state[1].encode("utf-8", "surrogatepass")))
+
+
 class Tally:
-    """Adds up parts of an answer by (bin, state); `states` is the answer's own numbering of states."""
+    """Adds up parts of an answer by (bin, state); `states` is the answer's own numbering of states, `ranked`."""
 
     def __init__(self, bins: Bins, now: int, states: Sequence[State]) -> None:
         self._bins = bins
@@ -47,22 +55,21 @@ class Tally:
         self._run = _Linear(shape)
         self._late = _Linear(shape)
 
-    def add_cells(self, sums: Sums, kinds: Kinds, minutes: Ints, state_map: Ints) -> None:
-        """Decided cells; `minutes` is when each one's bucket begins, `state_map` turns state numbers into those of the
-        answer (−1: none)."""
+    def add_cells(self, sums: Sums, kinds: Kinds, which: Mask, minutes: Ints, state_map: Ints) -> None:
+        """Decided cells, of those given; `minutes` is when each one's bucket begins, `state_map` turns state numbers
+        into those of the answer (−1: none)."""
         state = state_map[sums.group >> FLAG_BITS]
         bin_ = self._bins.index(sums.expected_lo)
-        use = (state >= 0) & (bin_ >= 0) & (bin_ < self._bins.count)
-        slot = (bin_ * len(self._states) + state)[use]
+        use = np.flatnonzero(which & (state >= 0) & (bin_ >= 0) & (bin_ < self._bins.count))
+        slot = bin_[use] * len(self._states) + state[use]
         n, a, b = sums.n[use], sums.a[use], sums.b[use]
         minutes = minutes[use]
         running = kinds.running[use]
         open_ = kinds.open[use] & (sums.expected_hi[use] < self._now)
         never_late = kinds.open[use] & ~open_
         np.add.at(self._count, slot, n)
-        self._run.add(slot, np.where(running, -a, a), np.where(running, n, 0), minutes)
-        constant = np.where(open_, -b, np.where(never_late, 0, b))
-        self._late.add(slot, constant, np.where(open_, n, 0), minutes)
+        self._run.add(slot, np.where(running, -a, a), running, n, minutes)
+        self._late.add(slot, np.where(open_, -b, np.where(never_late, 0, b)), open_, n, minutes)
 
     def add_rows(self, rows: Rows, kinds: Kinds, state_map: Ints) -> None:
         """Raw runs of one shard."""
@@ -77,12 +84,11 @@ class Tally:
         waited = np.where(open_, now - rows.expected, 0)
         late = np.maximum(0, np.where(started, rows.start - rows.expected, waited))
         np.add.at(self._count, slot, 1)
-        nothing = np.zeros(len(slot), np.int64)
-        self._run.add(slot, run_time, nothing, nothing)
-        self._late.add(slot, late, nothing, nothing)
+        self._run.add_constant(slot, run_time)
+        self._late.add_constant(slot, late)
 
     def entries(self) -> list[list[Entry]]:
-        """Per bin its entries, by state type and then name in byte order; never one with count 0."""
+        """Per bin its entries, in the order of states; never one with count 0."""
         answer: list[list[Entry]] = [[] for _ in range(self._bins.count)]
         slots = np.flatnonzero(self._count)
         run, late = self._run.at(slots, self._now), self._late.at(slots, self._now)
@@ -90,8 +96,6 @@ class Tally:
         found = zip(bins.tolist(), states.tolist(), self._count[slots].tolist(), run, late, strict=True)
         for bin_, state, count, run_us, late_us in found:
             answer[bin_].append(Entry(self._states[state], count, run_us, late_us))
-        for entries in answer:
-            entries.sort(key=lambda e: (e.state[0], e.state[1].encode("utf-8", "surrogatepass")))
         return answer
 
 
@@ -104,16 +108,31 @@ class _Linear:
         self._slope = np.zeros(slots, np.int64)
         self._minutes = np.zeros(slots, np.int64)
 
-    def add(self, slot: npt.NDArray[np.int64], constant: Ints, slope: Ints, minutes: Ints) -> None:
+    def add(self, slot: Ints, constant: Ints, moves: Mask, slope: Ints, minutes: Ints) -> None:
+        """Add constants, and where it `moves` the slopes as well."""
+        self.add_constant(slot, constant)
+        moving = np.flatnonzero(moves)
+        slot, slope = slot[moving], slope[moving]
+        np.add.at(self._slope, slot, slope)
+        np.add.at(self._minutes, slot, slope * minutes[moving])
+
+    def add_constant(self, slot: Ints, constant: Ints) -> None:
+        """Add what `now` does not change."""
         np.add.at(self._high, slot, constant >> 32)
         np.add.at(self._low, slot, constant & _LOW)
-        np.add.at(self._slope, slot, slope)
-        np.add.at(self._minutes, slot, slope * minutes)
 
     def at(self, slots: npt.NDArray[np.intp], now: int) -> list[int]:
         """The exact sums of some slots: Python's integers from here on."""
-        high, low, slope, minutes = (
-            column[slots].astype(object) for column in (self._high, self._low, self._slope, self._minutes)
-        )
-        found: list[int] = ((high << 32) + low + slope * now - minutes * MINUTE_US).tolist()
+        columns = [column[slots] for column in (self._high, self._low, self._slope, self._minutes)]
+        about = _sums([column.astype(np.float64) for column in columns], now)
+        if not (np.abs(about) < _FITS).all():
+            columns = [column.astype(object) for column in columns]
+        # What leaves 64 bits on the way comes back where the sum itself fits.
+        found: list[int] = _sums(columns, now).tolist()
         return found
+
+
+def _sums(columns: Sequence[npt.NDArray[Any]], now: int) -> npt.NDArray[Any]:
+    high, low, slope, minutes = columns
+    found: npt.NDArray[Any] = high * (_LOW + 1) + low + slope * now - minutes * MINUTE_US
+    return found

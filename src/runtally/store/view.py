@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +53,15 @@ _MAX_LOST: Final = 4096
 _Minutes = defaultdict[int, list[int]]
 
 
+class Dropped(NamedTuple):
+    """Buckets, as (level, bucket), and ids of flow runs."""
+
+    buckets: set[tuple[int, int]]
+    flow_runs: set[bytes]
+
+
 class View:
-    """One shard, as last read. `flow_runs_version` is another one whenever `cohort` may give something else."""
+    """One shard, as last read."""
 
     def __init__(self, prefix: str, generation: str, shard: str, budget_bytes: int) -> None:
         self.shard = shard
@@ -66,11 +73,10 @@ class View:
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._places: dict[tuple[int, int], set[Place]] = {}
-        self._dropped: set[tuple[int, int]] | None = set()
+        self._dropped: Dropped | None = Dropped(set(), set())
         self.cohorts: list[Cohort] = []
         self._cohort_records: list[bytes] = []
         self._cohorts_before: tuple[list[bytes], list[Cohort]] = ([], [])
-        self.flow_runs_version = 0
         self._ledger: Ledger | None = None
         self._states = States()
         self._extra: dict[State, int] = {}
@@ -140,9 +146,9 @@ class View:
         assert found is None or isinstance(found, tuple)
         return found
 
-    def dropped(self) -> set[tuple[int, int]] | None:
-        """The buckets that changed since this was last asked, as (level, bucket); None: everything may have."""
-        found, self._dropped = self._dropped, set()
+    def dropped(self) -> Dropped | None:
+        """What changed since this was last asked; None: everything may have."""
+        found, self._dropped = self._dropped, Dropped(set(), set())
         return found
 
     def raw(self, minute: int) -> RawMinute | None:
@@ -230,7 +236,8 @@ class View:
             self._drop(int(minute) for minute in look[3])
             for flow_run in look[4]:
                 self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
-            self.flow_runs_version += bool(look[4])
+            if self._dropped is not None:
+                self._dropped.flow_runs.update(look[4])
         self._extend(decode_states(look[1]))
         self._meet_cohorts(look[2])
         return True
@@ -271,7 +278,6 @@ class View:
 
     def _forget(self) -> None:
         self._forgotten += 1
-        self.flow_runs_version += 1
         self._lost, self._hot = set(), {}
         self._copies.clear()
         self._places.clear()
@@ -293,7 +299,7 @@ class View:
             self.blocks.touch((raw_bucket(minute),))
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
-                    self._dropped.add((level, bucket))
+                    self._dropped.buckets.add((level, bucket))
                 for place in self._places.pop((level, bucket), ()):
                     self._lose(place)
             if minute != NONE:
