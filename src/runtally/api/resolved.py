@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, attribute
+from ..core.cohorts import NAMES, NO_FLOW_RUN, UNKNOWN, Cohort, attribute
 from ..core.predicate import Atom, evaluate
 from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
@@ -28,6 +29,7 @@ _KEPT: Final = 1 << 26
 """Memory for what came out, in bytes."""
 _ENTRY: Final = 1 << 12
 _EVERYTHING: Final = 0
+_IN_FLOW: Final = "in flow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Resolver:
         self._numbers: Bounded[bytes, int] = Bounded(_KEPT, lambda _: _ENTRY)
         self._longest: Bounded[int, bytes] = Bounded(_KEPT, len)
         self._last = _EVERYTHING
+        self._columns = {name: _Column(of) for name, of in _COLUMNS_OF.items()}
 
     def resolve(self, selection: Selection, catalog: Joined) -> Resolved:
         """The outcome by what is known now."""
@@ -86,7 +89,7 @@ class Resolver:
             if len(known[1].code) == len(cohorts):
                 return known[1]
         code = self._codes(selection, catalog, cohorts)
-        found = Resolved(self._number(code, known[1] if known else None), code, *_single(code, cohorts))
+        found = Resolved(self._number(code, known[1] if known else None), code, *self._single(code, cohorts))
         self._known.put(asked, (catalog.version, found))
         self._known.trim()
         return found
@@ -110,44 +113,57 @@ class Resolver:
         return known
 
     def _codes(self, selection: Selection, catalog: Joined, cohorts: list[Cohort]) -> Ints:
-        asked = _Asked(catalog, cohorts)
-        verdicts = [weigh(tree, len(cohorts), asked) for tree in selection.sets]
-        code = codes(selection, verdicts)
+        def ask(atom: Atom) -> Verdict:
+            column, row_of = _way(atom, catalog)
+            values, numbers = self._columns[column].follow(cohorts)
+            possible, certain = np.array([_ask(atom, value, row_of) for value in values], np.bool_).reshape(-1, 2).T
+            return Verdict(possible[numbers], certain[numbers])
+
+        verdicts = [weigh(tree, len(cohorts), ask) for tree in selection.sets]
         # Whatever asks about a flow run asks for one.
-        code[[number for number, cohort in enumerate(cohorts) if cohort == NO_FLOW_RUN]] = EXCLUDED
-        return code
+        values, numbers = self._columns[_IN_FLOW].follow(cohorts)
+        in_flow = np.array(values, np.bool_)[numbers]
+        return np.where(in_flow, codes(selection, verdicts), EXCLUDED)
+
+    def _single(self, code: Ints, cohorts: list[Cohort]) -> tuple[tuple[Scope, bytes] | None, int]:
+        """The one flow or deployment whose cohorts are those taken, all with one code."""
+        taken = code != EXCLUDED
+        first = int(taken.argmax()) if taken.any() else 0
+        if not taken.any() or (code[taken] != code[first]).any():
+            return None, 0
+        for kind in SCOPES:
+            if kind.attribute is None:
+                continue
+            values, numbers = self._columns[kind.attribute].follow(cohorts)
+            identity = values[numbers[first]]
+            if isinstance(identity, bytes) and np.array_equal(numbers == numbers[first], taken):
+                return (kind, identity), int(code[first])
+        return None, 0
 
 
-class _Asked:
-    """Atoms, put to cohorts."""
+class _Column:
+    """What cohorts say of something: distinct values, and for each cohort the number of its value among them."""
 
-    def __init__(self, catalog: Joined, cohorts: list[Cohort]) -> None:
-        self._catalog = catalog
-        self._cohorts = cohorts
+    def __init__(self, of: Callable[[Cohort], Hashable]) -> None:
+        self._of = of
+        self._numbers: dict[Hashable, int] = {}
+        self._of_cohort: npt.NDArray[np.intp] = np.empty(0, np.intp)
 
-    def __call__(self, atom: Atom) -> Verdict:
-        known: dict[Hashable, tuple[bool, bool]] = {}
-        key_of, row_of = self._ways(atom)
-        size = len(self._cohorts)
-        possible, certain = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-        for number, cohort in enumerate(self._cohorts):
-            key = key_of(cohort)
-            verdict = known.get(key)
-            if verdict is None:
-                verdict = known[key] = _ask(atom, key, row_of)
-            possible[number], certain[number] = verdict
-        return Verdict(possible, certain)
+    def follow(self, cohorts: list[Cohort]) -> tuple[list[Any], npt.NDArray[np.intp]]:
+        """The column of cohorts, which only grow."""
+        known, numbers = len(self._of_cohort), self._numbers
+        if known != len(cohorts):
+            fresh = [numbers.setdefault(self._of(cohort), len(numbers)) for cohort in cohorts[known:]]
+            self._of_cohort = np.concatenate([self._of_cohort, np.array(fresh, np.intp)])
+        return [*numbers], self._of_cohort
 
-    def _ways(self, atom: Atom) -> tuple[Callable[[Cohort], Any], Callable[[Any], Mapping[str, Any]]]:
-        """What of a cohort an atom is about, and how that becomes columns."""
-        entity, _, name = atom.column.partition(".")
-        if entity == "flow":
-            return lambda cohort: (attribute(cohort, "flow_id"), attribute(cohort, "flow_name")), self._catalog.flow
-        if entity == "deployment":
-            return lambda cohort: attribute(cohort, "deployment_id"), self._catalog.deployment
-        if name == "tags":
-            return lambda cohort: attribute(cohort, name), lambda value: {atom.column: value or ()}
-        return lambda cohort: attribute(cohort, name), lambda value: {atom.column: value}
+
+_COLUMNS_OF: Final[Mapping[str, Callable[[Cohort], Hashable]]] = {
+    "flow": lambda cohort: (attribute(cohort, "flow_id"), attribute(cohort, "flow_name")),
+    **{name: lambda cohort, name=name: attribute(cohort, name) for name in NAMES},  # type: ignore[misc]
+    _IN_FLOW: lambda cohort: cohort != NO_FLOW_RUN,
+}
+"""By name, what is asked of cohorts: their attributes, and what flows are told by."""
 
 
 def _ask(atom: Atom, key: Any, row_of: Callable[[Any], Mapping[str, Any]]) -> tuple[bool, bool]:
@@ -157,21 +173,16 @@ def _ask(atom: Atom, key: Any, row_of: Callable[[Any], Mapping[str, Any]]) -> tu
     return holds, holds
 
 
-def _single(code: Ints, cohorts: list[Cohort]) -> tuple[tuple[Scope, bytes] | None, int]:
-    """The one flow or deployment whose cohorts are those taken, all with one code."""
-    taken = np.flatnonzero(code != EXCLUDED).tolist()
-    if not taken or (code[taken] != code[taken[0]]).any():
-        return None, 0
-    for kind in SCOPES:
-        if kind.attribute is None:
-            continue
-        identity = attribute(cohorts[taken[0]], kind.attribute)
-        if not isinstance(identity, bytes):
-            continue
-        same = [number for number, cohort in enumerate(cohorts) if attribute(cohort, kind.attribute) == identity]
-        if same == taken:
-            return (kind, identity), int(code[taken[0]])
-    return None, 0
+def _way(atom: Atom, catalog: Joined) -> tuple[str, Callable[[Any], Mapping[str, Any]]]:
+    """What of a cohort an atom is about, by the name of its column, and how that becomes a row."""
+    entity, _, name = atom.column.partition(".")
+    if entity == "flow":
+        return entity, catalog.flow
+    if entity == "deployment":
+        return "deployment_id", catalog.deployment
+    if name == "tags":
+        return name, lambda value: {atom.column: value or ()}
+    return name, lambda value: {atom.column: value}
 
 
 def _weigh(known: tuple[int, Resolved]) -> int:

@@ -251,7 +251,7 @@ class Scanning:
         places = {at: [Place(COARSEST.number, day) for day in found] for at, found in days.items()}
         for _ in range(_MAX_ROUNDS):
             lacking = {
-                at: [place for place in found if not self._shards.views[at].holds(place)]
+                at: [place for place in found if self._shards.views[at].cells([place]) == [None]]
                 for at, found in places.items()
             }
             if not any(lacking.values()):
@@ -340,7 +340,5 @@ def _check_size(rows: int, because: Because, settings: Settings) -> None:
 
 
 def _runs_in(view: View, place: Place) -> int:
-    stored = view.cells(place)
-    if stored is None:
-        return 0
-    return sum(int(np.frombuffer(cells, CELL)["n"].sum()) for cells in stored.cells)
+    (cells,) = view.cells([place])
+    return int(np.frombuffer(cells, CELL)["n"].sum()) if isinstance(cells, bytes) else 0

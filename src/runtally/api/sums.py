@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, compress
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from ..core.cells import CELL, Sums, as_table, of_table, selected, summed, unpac
 from ..core.levels import LEVELS, bucket_of_place, level_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
-from ..store.places import Place, Stored
+from ..store.cell_copies import Cells
+from ..store.places import Place
 from ..store.view import View
 from .numbering import Numbering
 from .resolved import Resolved
@@ -147,23 +149,22 @@ def _weight(piece: bytes) -> int:
     return len(piece) + _OVERHEAD
 
 
-def _ready(copies: Sequence[Sequence[Stored | None]]) -> list[int]:
+def _ready(copies: Sequence[Sequence[Cells | None]]) -> list[int]:
     """The numbers of the buckets whose cells are here of every shard."""
-    return [number for number, stored in enumerate(zip(*copies, strict=True)) if all(stored)]
+    return [number for number, stored in enumerate(zip(*copies, strict=True)) if None not in stored]
 
 
 def cells_of(
     views: Sequence[View], resolved: Resolved, level: int, buckets: Sequence[int], missing: Missing
-) -> list[list[Stored | None]]:
+) -> list[list[Cells | None]]:
     """By view and bucket, the cells that a selection needs; what is not here goes to `missing`."""
     wanted = [resolved.place(level, bucket) for bucket in buckets]
-    copies: list[list[Stored | None]] = []
+    copies: list[list[Cells | None]] = []
     for position, view in enumerate(views):
-        stored = [view.cells(place) for place in wanted]
+        stored = view.cells(wanted)
         copies.append(stored)
-        absent = [place for place, copy in zip(wanted, stored, strict=True) if copy is None]
-        if absent:
-            missing[position] += absent
+        if None in stored:
+            missing[position] += [place for place, copy in zip(wanted, stored, strict=True) if copy is None]
     return copies
 
 
@@ -172,50 +173,47 @@ def gathered(
     resolved: Resolved,
     level: int,
     buckets: Sequence[int],
-    copies: Sequence[Sequence[Stored | None]],
+    copies: Sequence[Sequence[Cells | None]],
     numbering: Numbering,
 ) -> tuple[Sums, Ints]:
     """The cells of some buckets of all shards, by place and code and with our groups, and the position of each one's
-    view; what is not here is left out."""
+    view."""
     packed: list[bytes] = []
-    counts: list[int] = []
-    of_bucket: list[int] = []
-    groups, codes, positions = [], [], []
+    groups, codes, positions, of_bucket = [], [], [], []
     for position, (view, stored) in enumerate(zip(views, copies, strict=True)):
-        mine: list[bytes] = []
-        fields: list[bytes] = []
-        for bucket, copy in zip(buckets, stored, strict=True):
-            if copy is not None and copy.cells:
-                mine += copy.cells
-                fields += copy.fields
-                of_bucket += [bucket] * len(copy.cells)
-        if not mine:
-            continue
-        sizes = [len(cells) // CELL.itemsize for cells in mine]
+        bucket, code, mine = _pieces_of(view, resolved, level, buckets, stored, numbering)
+        sizes = np.fromiter(map(len, mine), np.int64, len(mine)) // CELL.itemsize
         joined = b"".join(mine)
-        cells = np.frombuffer(joined, CELL)
         packed.append(joined)
-        counts += sizes
-        groups.append(numbering.group(view, cells["group"]))
-        codes.append(np.repeat(_codes(view, resolved, level, fields, numbering), sizes))
-        positions.append(np.full(len(cells), position))
-    if not packed:
-        return _NOTHING, np.empty(0, np.int64)
-    code, position_of = np.concatenate(codes), np.concatenate(positions)
-    bucket_of = np.repeat(np.array(of_bucket, np.int64), counts)
-    sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, code, level)
+        group = np.frombuffer(joined, CELL)["group"]
+        groups.append(numbering.group(view, group))
+        codes.append(np.repeat(code, sizes))
+        of_bucket.append(np.repeat(bucket, sizes))
+        positions.append(np.full(len(group), position))
+    bucket_of = np.concatenate(of_bucket)
+    sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, np.concatenate(codes), level)
     sums.group = np.concatenate(groups)
     sums.bucket = place_of(level, bucket_of)
-    if resolved.code is None:
-        return sums, position_of
-    taken = code >= 0
-    return selected(sums, taken), position_of[taken]
+    return sums, np.concatenate(positions)
 
 
-def _codes(view: View, resolved: Resolved, level: int, fields: list[bytes], numbering: Numbering) -> Ints:
-    if resolved.code is None:
-        return np.zeros(len(fields), np.int64)
+def _pieces_of(
+    view: View,
+    resolved: Resolved,
+    level: int,
+    buckets: Sequence[int],
+    stored: Sequence[Cells | None],
+    numbering: Numbering,
+) -> tuple[Ints, Ints, list[bytes]]:
+    """Of one shard, packed cells of those scopes that a selection takes, with each one's bucket and code."""
+    bucket = np.array(buckets, np.int64)
     if resolved.kind(level) is not COHORT:
-        return np.full(len(fields), resolved.single_code, np.int64)
-    cohorts = np.array([*map(int, fields)], np.int64)
-    return resolved.code[numbering.cohort(view)[cohorts]]
+        code = 0 if resolved.code is None else resolved.single_code
+        return bucket, np.full(len(buckets), code), [copy for copy in stored if isinstance(copy, bytes)]
+    assert resolved.code is not None
+    flat = [*chain.from_iterable(copy for copy in stored if isinstance(copy, list))]
+    cohorts = np.fromiter(map(int, flat[::2]), np.int64, len(flat) // 2)
+    sizes = [len(copy) // 2 if isinstance(copy, list) else 0 for copy in stored]
+    codes = resolved.code[numbering.cohort(view)[cohorts]]
+    taken = codes >= 0
+    return np.repeat(bucket, sizes)[taken], codes[taken], [*compress(flat[1::2], taken.tolist())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ..core.levels import LEVELS, MINUTE_US, NONE
@@ -155,8 +156,7 @@ class Keys:
 
     def cells(self, kind: Scope, level: int, bucket: int) -> bytes:
         """Hash of one bucket's cells for one kind of scope."""
-        name = b"none" if bucket == NONE else b"%d" % bucket
-        return b"%scells:%s%d:%s" % (self.root, kind.letter.encode(), level, name)
+        return self.root + _name_of_cells(kind, level, bucket)
 
     def raw(self, bucket: int) -> bytes:
         """Hash of the records of one raw bucket, see `raw_bucket`."""
@@ -181,6 +181,12 @@ class Keys:
     def leaving(self, day: int) -> bytes:
         """What leaves the index with the cells of a day."""
         return self.root + b"leaving:%d" % day
+
+
+@lru_cache(1 << 14)
+def _name_of_cells(kind: Scope, level: int, bucket: int) -> bytes:
+    # All shards of a question name the same.
+    return f"cells:{kind.letter}{level}:{'none' if bucket == NONE else bucket}".encode()
 
 
 def raw_bucket(minute: int) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
 from ..core.rows import Rows
-from ..core.scopes import ALL, COHORT, Scope
+from ..core.scopes import ALL, Scope
 from .cohort_book import ALL_FIELD
 from .records import DEAD, decode_entity
 
@@ -33,14 +32,6 @@ class Place(NamedTuple):
 RAW: Final = -1
 BLOCK: Final = -2
 FLOW_RUN: Final = -3
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Cells as they are stored: each scope's field in the hash, and its cells."""
-
-    fields: Sequence[bytes]
-    cells: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +56,7 @@ class Reply:
     pairs: list[bytes]
 
 
-Copy = Stored | RawMinute | Reply | Cohort
-
-
-def stored(place: Place, reply: Any) -> Stored:
-    """The cells of a place, of a reply to `scripts.READ`."""
-    if place.kind is COHORT:
-        return Stored(reply[::2], reply[1::2])
-    return Stored((place.field,), (reply,)) if reply else Stored((), ())
+Copy = RawMinute | Reply | Cohort
 
 
 def cohort_in(record: bytes | None) -> Cohort:
@@ -87,6 +71,4 @@ def weigh(copy: Copy) -> int:
         return _OVERHEAD + 400 * len(copy.ids)
     if isinstance(copy, Reply):
         return _OVERHEAD + 150 * len(copy.pairs)
-    if isinstance(copy, Stored):
-        return _OVERHEAD + sum(map(len, copy.cells)) + 100 * len(copy.fields)
     return 2 * _OVERHEAD

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,11 +25,12 @@ from . import ledger as ledgers
 from .block_copies import Asked, BlockCopies
 from .blocks import decode as decode_block
 from .bounded import Bounded
+from .cell_copies import CellCopies, Cells
 from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger
 from .link import Command
-from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, Stored, cohort_in, stored, weigh
+from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, cohort_in, weigh
 from .records import (
     Packed,
     decode_cohorts,
@@ -50,7 +52,30 @@ _HOT_MOVES: Final = 8
 _MAX_HOT: Final = 400
 _MAX_LOST: Final = 4096
 
-_Minutes = defaultdict[int, list[int]]
+_OTHERS_PART: Final = 4
+"""The share of the budget that raw runs and flow runs may take: a fourth, and what cells leave."""
+
+
+class _Read(NamedTuple):
+    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
+
+    cells: list[Place]
+    others: list[Place]
+    minutes: dict[int, list[int]]
+
+    @classmethod
+    def of(cls, places: Iterable[Place]) -> _Read:
+        cells: list[Place] = []
+        others: list[Place] = []
+        minutes: defaultdict[int, list[int]] = defaultdict(list)
+        for place in places:
+            if place.level >= 0:
+                cells.append(place)
+            elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
+                others.append(place)
+            elif place.level == RAW:
+                minutes[raw_bucket(place.bucket)].append(place.bucket)
+        return cls(cells, others, minutes)
 
 
 class Dropped(NamedTuple):
@@ -67,12 +92,11 @@ class View:
         self.shard = shard
         self._keys = Keys(prefix, generation, shard)
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
+        self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
-        self._places_read: tuple[list[Place], list[Place]] = ([], [])
-        self._minutes_read: tuple[_Minutes, _Minutes] = (defaultdict(list), defaultdict(list))
+        self._read: tuple[_Read, _Read] = (_Read.of(()), _Read.of(()))
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
-        self._places: dict[tuple[int, int], set[Place]] = {}
         self._dropped: Dropped | None = Dropped(set(), set())
         self.cohorts: list[Cohort] = []
         self._cohort_records: list[bytes] = []
@@ -110,7 +134,7 @@ class View:
     @property
     def kept_bytes(self) -> int:
         """About what copies take, but for blocks."""
-        return self._copies.weight
+        return self._copies.weight + self._cells.weight
 
     @property
     def type_codes(self) -> npt.NDArray[np.uint8]:
@@ -130,15 +154,11 @@ class View:
         for state, number in self._extra.items():
             yield number, state
 
-    def holds(self, place: Place) -> bool:
-        """Whether a copy is here, and as new as the view."""
-        return self._copies.get(place) is not None
-
-    def cells(self, place: Place) -> Stored | None:
-        """The cells of a place, None when they are not here."""
-        found = self._use(place)
-        assert found is None or isinstance(found, Stored)
-        return found
+    def cells(self, places: Sequence[Place]) -> list[Cells | None]:
+        """The cells of places, None where they are not here."""
+        for place in self._hot.keys() & places if self._hot else ():
+            self._hot[place] = _HOT_MOVES
+        return self._cells.get(places)
 
     def cohort(self, flow_run: bytes) -> Cohort | None:
         """The cohort of a flow run's task runs, None when it is not here."""
@@ -183,14 +203,17 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
             commands.append(asked.command)
-        hot = [place for place in self._hot if place not in places]
-        self._places_read = _but_minutes(places), _but_minutes(hot)
-        self._minutes_read = _minutes(places), _minutes(hot)
-        for unless, read, minutes in zip((_ANYWHERE, stand), self._places_read, self._minutes_read, strict=True):
-            if read:
-                hashes, fields = zip(*map(self._hash_of, read), strict=True)
+        self._read = _Read.of(places), _Read.of(place for place in self._hot if place not in places)
+        for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
+            hashes = [keys.cells(place.kind, place.level, place.bucket) for place in read.cells]
+            fields = [b"" if place.kind is COHORT else place.field for place in read.cells]
+            for place in read.others:
+                # The raw runs without expected time, and flow runs.
+                hashes.append(keys.raw(NONE) if place.level == RAW else keys.flow_runs(place.field))
+                fields.append(b"" if place.level == RAW else place.field)
+            if hashes:
                 commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *unless, *fields))
-            for bucket, those in minutes.items():
+            for bucket, those in read.minutes.items():
                 commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
         return commands
 
@@ -208,13 +231,21 @@ class View:
                 self.flow_runs.take(changed, self.ledger.seq)
         for place in self._blocks_read:
             self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
-        for along, read, minutes in zip((False, True), self._places_read, self._minutes_read, strict=True):
-            found: list[tuple[Place, Any]] = [*zip(read, next(rest) if read else (), strict=not along)]
-            for those in minutes.values():
-                found += _by_minute(those, next(rest)).items()
-            for place, reply in found:
-                if not along or (look and place not in self._copies):
-                    self._put(place, reply)
+        for along, read in zip((False, True), self._read, strict=True):
+            found = next(rest) if read.cells or read.others else ()
+            minutes = [(those, next(rest)) for those in read.minutes.values()]
+            if along and not look:
+                # Nothing has moved, so nothing was read along.
+                continue
+            cells = [place not in self._cells if along else True for place in read.cells]
+            self._cells.put([*compress(read.cells, cells)], [*compress(found, cells)])
+            pairs: list[tuple[Place, Any]] = [*zip(read.others, found[len(read.cells) :], strict=True)]
+            for those, reply in minutes:
+                pairs += _by_minute(those, reply).items()
+            for place, reply in pairs:
+                if not along or place not in self._copies:
+                    copy = Reply(reply) if place.level == RAW else cohort_in(reply)
+                    self._copies.put(place, copy)
         if look:
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
@@ -251,36 +282,20 @@ class View:
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
 
-    def _hash_of(self, place: Place) -> tuple[bytes, bytes]:
-        """The hash that holds a place, and its field there, empty for all."""
-        if place.level == FLOW_RUN:
-            return self._keys.flow_runs(place.field), place.field
-        if place.level == RAW:
-            return self._keys.raw(place.bucket), b""
-        return self._keys.cells(place.kind, place.level, place.bucket), b"" if place.kind is COHORT else place.field
-
-    def _put(self, place: Place, reply: Any) -> None:
-        if place.level == RAW:
-            self._copies.put(place, Reply(reply))
-        elif place.level == FLOW_RUN:
-            self._copies.put(place, cohort_in(reply))
-        else:
-            self._places.setdefault((place.level, place.bucket), set()).add(place)
-            self._copies.put(place, stored(place, reply))
-
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
-        self._copies.trim()
+        self._cells.trim()
+        self._copies.trim(self._cells.weight)
 
     def trim_blocks(self) -> None:
         """Keep blocks within what cells leave of the budget: while no scan gathers them."""
-        self.blocks.trim(self._copies.weight)
+        self.blocks.trim(self.kept_bytes)
 
     def _forget(self) -> None:
         self._forgotten += 1
         self._lost, self._hot = set(), {}
         self._copies.clear()
-        self._places.clear()
+        self._cells.clear()
         self._dropped = None
         if self.cohorts:
             self._cohorts_before = self._cohort_records, self.cohorts
@@ -300,8 +315,8 @@ class View:
             for level, bucket in ancestors(minute):
                 if self._dropped is not None:
                     self._dropped.buckets.add((level, bucket))
-                for place in self._places.pop((level, bucket), ()):
-                    self._lose(place)
+                for place in self._cells.drop(level, bucket):
+                    self._note_lost(place)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
 
@@ -309,10 +324,13 @@ class View:
         """Drop a copy that is not as new as the view any more."""
         if place in self._copies:
             self._copies.discard(place)
-            if place not in self._hot:
-                self._lost.add(place)
-                if len(self._lost) > _MAX_LOST:
-                    self._lost.clear()
+            self._note_lost(place)
+
+    def _note_lost(self, place: Place) -> None:
+        if place not in self._hot:
+            self._lost.add(place)
+            if len(self._lost) > _MAX_LOST:
+                self._lost.clear()
 
     def _use(self, place: Place) -> Copy | None:
         """A copy that somebody asks for."""
@@ -351,20 +369,6 @@ class View:
                 rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
             if len(self._extra) != known:
                 self._renew_type_codes()
-
-
-def _but_minutes(places: Iterable[Place]) -> list[Place]:
-    """Those that are a hash, or a field of one: also the raw runs without an expected time."""
-    return [place for place in places if place.level != BLOCK and (place.level != RAW or place.bucket == NONE)]
-
-
-def _minutes(places: Iterable[Place]) -> _Minutes:
-    """The places of raw runs, by raw bucket."""
-    found: _Minutes = defaultdict(list)
-    for place in places:
-        if place.level == RAW and place.bucket != NONE:
-            found[raw_bucket(place.bucket)].append(place.bucket)
-    return found
 
 
 def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[Place, list[bytes]]:
