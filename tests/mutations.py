@@ -268,6 +268,7 @@ RULES = (
         "sums too",
         ATTACKS,
     ),
+    Rule("store/scripts.py", " or stand[2] ~= ARGV[2 * at - 1] then", " then", "a ledger that moved is read", ATTACKS),
     Rule(
         "store/catalog_copy.py",
         "stand[1] == ARGV[1] and stand[2] == ARGV[2]",

@@ -10,16 +10,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..errors import NotReadyError, RuntallyError, UnfitServerError
 from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
-from ..store.keys import CATALOG
-from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
+from ..store.keys import CATALOG, live_key
+from ..store.ledger import Ledger, Live, Stand, check_scopes, live_of, read_live, read_live_command
 from ..store.link import Command, Link, ReadLink
 from ..store.places import Place
+from ..store.scripts import STILL
 from ..store.view import View
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Shards:
         self._link: Link | None = None
         self._besides: list[Link] = []
         self._live: Live | None = None
+        self._stands: list[Stand] = []
+        self._still: Command | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._trouble = "not connected to Redis yet"
         self._catalog: CatalogCopy | None = None
@@ -88,6 +92,10 @@ class Shards:
         self.begun += 1
         self._seen = 0
         link = await self._linked()
+        if self._still is not None and not any(wanted.values()) and await link.call([self._still]) == [1]:
+            self._seen = self.begun
+            return
+        self._still = None
         while True:
             commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
             spans: list[tuple[View, int, int]] = []
@@ -109,6 +117,7 @@ class Shards:
                     check_scopes(name, ledger)
             if all(view.fresh for view in self.views):
                 self._seen = self.begun
+                self._note_stands(replies[0])
                 return
             wanted = {}
 
@@ -136,6 +145,15 @@ class Shards:
         """The same for blocks: while no scan gathers them."""
         for view in self.views:
             view.trim_blocks()
+
+    def _note_stands(self, live: Sequence[bytes]) -> None:
+        """Once nothing has moved from one refresh to the next, the next one asks first whether that is still so."""
+        stands = [self.catalog.stand, *(view.stand for view in self.views)]
+        if stands == self._stands:
+            keys = [live_key(self._settings.redis_prefix), *(stand[0] for stand in stands)]
+            said = [b" ".join(live), *chain.from_iterable(stand[1:] for stand in stands)]
+            self._still = ("EVAL", STILL, len(keys), *keys, *said)
+        self._stands = stands
 
     async def _linked(self) -> Link:
         if self._link is None:

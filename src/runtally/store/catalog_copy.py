@@ -7,7 +7,7 @@ from typing import Any, Final
 from ..core.versions import Stored
 from ..errors import NotReadyError
 from .keys import CATALOG, Keys
-from .ledger import Ledger, decode
+from .ledger import Ledger, Stand, decode
 from .link import Command
 from .records import DEAD, decode_entity
 
@@ -40,6 +40,11 @@ class CatalogCopy:
         if self._ledger is None:
             raise NotReadyError("the catalog has no ledger yet: no worker has been assigned its partition")
         return self._ledger
+
+    @property
+    def stand(self) -> Stand:
+        """Where the ledger stands. Raises as `ledger` does."""
+        return self._keys.ledger, self.ledger.epoch, self.ledger.seq
 
     def read(self) -> Command:
         """The command of a refresh; its reply goes to `take`."""

@@ -99,6 +99,10 @@ class Ledger:
         return self.next >= self.caught_up_at
 
 
+Stand = tuple[bytes, str, int]
+"""A ledger's key, epoch and seq: where it stands."""
+
+
 def new_epoch() -> str:
     """A value that no earlier epoch had."""
     return secrets.token_hex(8)

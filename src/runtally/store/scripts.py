@@ -26,6 +26,17 @@ return found
 """Server-side: nothing if the ledger stands where it stood (ARGV: epoch and seq, empty at first), else it and what is
 new: states, cohorts (ARGV: how many are known), touched minutes and flow runs; at first all days in their place."""
 
+STILL: Final = """
+if table.concat(redis.call('HGETALL', KEYS[1]), ' ') ~= ARGV[1] then return 0 end
+for at = 2, #KEYS do
+  local stand = redis.call('HMGET', KEYS[at], 'epoch', 'seq')
+  if stand[1] ~= ARGV[2 * at - 2] or stand[2] ~= ARGV[2 * at - 1] then return 0 end
+end
+return 1
+"""
+"""Server-side: 1 if a hash (the first key) says what it said, in words (the first of ARGV), and each ledger (the other
+keys) stands where it stood (ARGV: epoch and seq of each)."""
+
 READ: Final = """
 local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end

@@ -28,7 +28,7 @@ from .bounded import Bounded
 from .cell_copies import CellCopies, Cells
 from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
-from .ledger import Ledger
+from .ledger import Ledger, Stand
 from .link import Command
 from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, cohort_in, weigh
 from .records import (
@@ -127,6 +127,11 @@ class View:
         return self._ledger
 
     @property
+    def stand(self) -> Stand:
+        """Where the ledger stands. Raises as `ledger` does."""
+        return self._keys.ledger, self.ledger.epoch, self.ledger.seq
+
+    @property
     def fresh(self) -> bool:
         """False when the last refresh found another epoch: another one is needed to read everything anew."""
         return not self._stale
@@ -194,7 +199,7 @@ class View:
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         places = dict.fromkeys(wanted)
-        for place in self._lost.intersection(places):
+        for place in self._lost.intersection(places) if self._lost else ():
             self._lost.discard(place)
             if len(self._hot) < _MAX_HOT:
                 self._hot[place] = _HOT_MOVES
