@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -10,9 +12,11 @@ import numpy.typing as npt
 
 from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
+from ..core.levels import NONE
 from ..core.rows import Rows
 from ..core.scopes import ALL, Scope
 from .cohort_book import ALL_FIELD
+from .keys import raw_bucket
 from .records import DEAD, decode_entity
 
 _OVERHEAD: Final = 200
@@ -32,6 +36,29 @@ class Place(NamedTuple):
 RAW: Final = -1
 BLOCK: Final = -2
 FLOW_RUN: Final = -3
+
+
+class Reads(NamedTuple):
+    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
+
+    cells: list[Place]
+    others: list[Place]
+    minutes: dict[int, list[int]]
+
+    @classmethod
+    def of(cls, places: Iterable[Place]) -> Reads:
+        """Sort places; blocks are left out."""
+        cells: list[Place] = []
+        others: list[Place] = []
+        minutes: defaultdict[int, list[int]] = defaultdict(list)
+        for place in places:
+            if place.level >= 0:
+                cells.append(place)
+            elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
+                others.append(place)
+            elif place.level == RAW:
+                minutes[raw_bucket(place.bucket)].append(place.bucket)
+        return cls(cells, others, minutes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,17 +50,21 @@ return found
 the ledger stands as said."""
 
 READ_MINUTES: Final = f"""
-local wanted, found, stand = {{}}, {{}}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local found, of_minute, stand = {{}}, {{}}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
+for at = 3, #ARGV do
+  found[at - 2] = {{}}
+  of_minute[tonumber(ARGV[at])] = found[at - 2]
+end
 local pairs = redis.call('HGETALL', KEYS[2])
-for at = 3, #ARGV do wanted[tonumber(ARGV[at])] = true end
 for at = 1, #pairs, 2 do
-  if wanted[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})] then
-    found[#found + 1] = pairs[at]
-    found[#found + 1] = pairs[at + 1]
+  local runs = of_minute[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})]
+  if runs then
+    runs[#runs + 1] = pairs[at]
+    runs[#runs + 1] = pairs[at + 1]
   end
 end
 return found
 """
-"""Server-side: ids and records of some minutes (ARGV but the first two) of a raw bucket (the second key); nothing if
-the ledger stands as said."""
+"""Server-side: of each minute (ARGV but the first two) of a raw bucket (the second key) ids and records; nothing if the
+ledger stands as said."""

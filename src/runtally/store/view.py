@@ -7,9 +7,8 @@ So an answer made from a view, without awaiting in between, is made from one sta
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,13 +29,12 @@ from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger, Stand
 from .link import Command
-from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, cohort_in, weigh
+from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reads, Reply, cohort_in, weigh
 from .records import (
     Packed,
     decode_cohorts,
     decode_states,
     flow_run_of,
-    minute_of,
     rows_of,
     state_in_tail,
 )
@@ -56,28 +54,6 @@ _OTHERS_PART: Final = 4
 """The share of the budget that raw runs and flow runs may take: a fourth, and what cells leave."""
 
 
-class _Read(NamedTuple):
-    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
-
-    cells: list[Place]
-    others: list[Place]
-    minutes: dict[int, list[int]]
-
-    @classmethod
-    def of(cls, places: Iterable[Place]) -> _Read:
-        cells: list[Place] = []
-        others: list[Place] = []
-        minutes: defaultdict[int, list[int]] = defaultdict(list)
-        for place in places:
-            if place.level >= 0:
-                cells.append(place)
-            elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
-                others.append(place)
-            elif place.level == RAW:
-                minutes[raw_bucket(place.bucket)].append(place.bucket)
-        return cls(cells, others, minutes)
-
-
 class Dropped(NamedTuple):
     """Buckets, as (level, bucket), and ids of flow runs."""
 
@@ -94,7 +70,7 @@ class View:
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
         self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
-        self._read: tuple[_Read, _Read] = (_Read.of(()), _Read.of(()))
+        self._read: tuple[Reads, Reads] = (Reads.of(()), Reads.of(()))
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._dropped: Dropped | None = Dropped(set(), set())
@@ -208,7 +184,7 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
             commands.append(asked.command)
-        self._read = _Read.of(places), _Read.of(place for place in self._hot if place not in places)
+        self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
             hashes = [keys.cells(place.kind, place.level, place.bucket) for place in read.cells]
             fields = [b"" if place.kind is COHORT else place.field for place in read.cells]
@@ -238,19 +214,9 @@ class View:
             self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
         for along, read in zip((False, True), self._read, strict=True):
             found = next(rest) if read.cells or read.others else ()
-            minutes = [(those, next(rest)) for those in read.minutes.values()]
-            if along and not look:
-                # Nothing has moved, so nothing was read along.
-                continue
-            cells = [place not in self._cells if along else True for place in read.cells]
-            self._cells.put([*compress(read.cells, cells)], [*compress(found, cells)])
-            pairs: list[tuple[Place, Any]] = [*zip(read.others, found[len(read.cells) :], strict=True)]
-            for those, reply in minutes:
-                pairs += _by_minute(those, reply).items()
-            for place, reply in pairs:
-                if not along or place not in self._copies:
-                    copy = Reply(reply) if place.level == RAW else cohort_in(reply)
-                    self._copies.put(place, copy)
+            of_minutes = [next(rest) for _ in read.minutes]
+            if look or not along:
+                self._put(read, found, of_minutes, along=along)
         if look:
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
@@ -286,6 +252,16 @@ class View:
             records = records[len(before) :]
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
+
+    def _put(self, read: Reads, found: Sequence[Any], of_minutes: Sequence[Any], *, along: bool) -> None:
+        """Take replies; of what was read along only what is not here."""
+        lacking = [not (along and place in self._cells) for place in read.cells]
+        self._cells.put([*compress(read.cells, lacking)], [*compress(found, lacking)])
+        raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
+        replies = chain(found[len(read.cells) :], *of_minutes)
+        for place, reply in zip([*read.others, *raw], replies, strict=True):
+            if not (along and place in self._copies):
+                self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -374,13 +350,3 @@ class View:
                 rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
             if len(self._extra) != known:
                 self._renew_type_codes()
-
-
-def _by_minute(minutes: list[int], pairs: list[bytes]) -> dict[Place, list[bytes]]:
-    """Ids and records by the minute in which the run is expected."""
-    found: dict[Place, list[bytes]] = {Place(RAW, minute): [] for minute in minutes}
-    if len(minutes) == 1:
-        return {Place(RAW, minutes[0]): pairs}
-    for run, record in zip(pairs[::2], pairs[1::2], strict=True):
-        found[Place(RAW, minute_of(record))] += (run, record)
-    return found
