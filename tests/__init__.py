@@ -1,7 +1,7 @@
-"""The tests; on top of all of them, so that it goes before every other import, what Python does with what it compiles.
+"""The tests, and before every other import what Python does with what it compiles.
 
-It is kept even where PYTHONDONTWRITEBYTECODE says otherwise: a run of the tests starts dozens of processes, and each would
-compile ten thousand functions anew, six seconds of a core.
+It is kept even where PYTHONDONTWRITEBYTECODE says otherwise: a run of the tests starts dozens of processes, and each
+would compile all packages anew, for six seconds of a core.
 """
 
 import os
