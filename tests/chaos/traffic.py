@@ -25,6 +25,8 @@ from ..strategies.pools import text_of
 SAMPLE = Path(__file__).parent.parent / "data" / "prefect-events.jsonl"
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+_ALIVE_US = 300 * SECOND_US
 BEGIN_US = 8 * HOUR_US
 """So long before now the estate begins, so that none of its times is ahead of the broker's clock."""
 _ERA = 12
@@ -75,11 +77,15 @@ class Traffic:
 
     def begin(self) -> list[Told]:
         """The catalog, and the runs that are there at the beginning."""
-        told = [Told(*message) for message in self._player.catalog()]
-        told += [
-            Told(*m) for messages in self._player.catch_up(self.now_us - 300 * SECOND_US, self.now_us) for m in messages
-        ]
-        self._note(told)
+        return [*(Told(*message) for message in self._player.catalog()), *self._alive()]
+
+    def days(self, count: int) -> list[Told]:
+        """So many days pass of which nothing is told. Runs that had not ended go on as if there were no more of them,
+        unless something of them comes late."""
+        self.now_us += count * DAY_US
+        self._latest_us += count * DAY_US
+        told = self._alive()
+        self._told += told
         return told
 
     def cycle(self, seconds: int) -> list[Told]:
@@ -126,6 +132,13 @@ class Traffic:
             Told(self._dice.choice(topics), self._dice.randbytes(4), value, poison=True)
             for value in self._dice.choices(POISON, k=count)
         ]
+
+    def _alive(self) -> list[Told]:
+        """The runs that did something lately, as they are now."""
+        since = self.now_us - _ALIVE_US
+        told = [Told(*m) for messages in self._player.catch_up(since, self.now_us) for m in messages]
+        self._note(told)
+        return told
 
     def _note(self, told: list[Told]) -> None:
         for one in told:
