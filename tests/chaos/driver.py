@@ -82,8 +82,9 @@ async def _live(
     dice: random.Random,
     rules: list[str],
     cycles: int,
-    until: float,
+    until_s: float,
     say: Callable[[str], None],
+    *,
     forgets: bool,
 ) -> None:
     """Cycles in a world of their own, until there are so many in all or it is so late."""
@@ -96,7 +97,7 @@ async def _live(
         driver = _Driver(world, dice, done, say)
         await driver.start()
         try:
-            while len(done.cycles) < cycles and time.monotonic() < until and not done.trouble:
+            while len(done.cycles) < cycles and time.monotonic() < until_s and not done.trouble:
                 await driver.cycle(_next(chosen, done, dice))
             if not done.trouble:
                 done.trouble += await driver.rebuilt()

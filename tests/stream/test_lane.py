@@ -24,6 +24,7 @@ class PlayedConsumer:
         self.dropped = 0
         self.restarts: list[int] = []
         self.held = False
+        self.assigned = True
 
     def run_of(self, tp: TP) -> int:
         return len(self.restarts) + self.dropped
@@ -34,10 +35,12 @@ class PlayedConsumer:
     async def position(self, tp: TP) -> int:
         return self.fetched
 
-    async def restart_at(self, tp: TP, offset: int) -> None:
-        self.fetched = offset
-        self.held = False
-        self.restarts.append(offset)
+    async def restart_at(self, tp: TP, offset: int) -> bool:
+        if self.assigned:
+            self.fetched = offset
+            self.held = False
+            self.restarts.append(offset)
+        return self.assigned
 
     async def hold(self, tp: TP) -> None:
         self.held = True
@@ -101,6 +104,17 @@ async def test_a_run_that_was_dropped_is_fetched_again_though_nothing_follows_it
     consumer.dropped += 1
     await followed.pulse()
     assert consumer.restarts == [5, 5]
+
+
+async def test_a_lane_whose_partition_is_given_away_while_it_opens_waits() -> None:
+    followed, consumer, _ = lane()
+    consumer.assigned = False
+    await followed.pulse()
+    assert (followed.state, followed.next_offset) == ("waiting", None)
+    assert "given to another worker" in followed.trouble
+    consumer.assigned = True
+    await followed.pulse()
+    assert (followed.state, consumer.restarts) == ("live", [5])
 
 
 async def test_a_quiet_partition_is_left_alone_and_reported_as_read() -> None:
