@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
 
 from runtally.errors import FencedError, TooManyBadError
 from runtally.metrics import Metrics
 from runtally.store.shard import Applied, LogEnds
-from runtally.stream.consumer import Fetched
+from runtally.stream.consumer import BatchConsumer, Fetched, _Thread
 from runtally.stream.intake import by_day
 from runtally.stream.lane import Lane
 
@@ -214,3 +217,20 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
     shard.trouble = ""
     await followed.pulse()
     assert (followed.state, followed.trouble, consumer.restarts, consumer.held) == ("live", "", [5, 5], False)
+
+
+async def test_what_is_asked_of_a_partition_that_was_given_away_is_answered_with_nothing() -> None:
+    tp = TP("t", 0)
+    state = SubscriptionState()
+    state.assign_from_user([TP("t", 1)])
+    inner = SimpleNamespace(_subscription=state)
+    calls = {name: partial(getattr(AIOKafkaConsumer, name), inner) for name in ("position", "highwater")}
+    thread: Any = object.__new__(_Thread)
+    thread._consumer = SimpleNamespace(seek=state.seek, **calls)
+    thread.consumer = SimpleNamespace(in_transaction=False)
+    consumer: Any = object.__new__(BatchConsumer)
+    consumer._thread = thread
+    thread.call_thread = lambda function, *arguments: function(*arguments)
+    assert await thread.restart(tp, 5) is False
+    assert await consumer.position(tp) is None
+    assert consumer.highwater(tp) is None
