@@ -29,8 +29,8 @@ _RECOVERED_WITHIN_S = 90
 _QUIET_WITHIN_S = 90
 _QUESTIONS = 14
 _REBUILT_EVERY = 20
-_FORGETTING = 0.35
-"""The share of the cycles in a world that forgets."""
+WORLDS = {"keeping": 0.65, "forgetting": 1.0}
+"""Up to which share of all cycles they are in a world that keeps everything, and in one with retentions."""
 _FORGETTING_BEGINS_US = BASE_US + 3 * DAY_US
 """Its time goes on by days, and may never be ahead of the real one; hostile events are of the days around."""
 _DAYS = (0, 0, 1, 1, 3, 9, 12, 30)
@@ -62,17 +62,24 @@ class Run:
 
 
 async def run(
-    folder: Path, seed: int, cycles: int, until_s: float, rules: list[str], say: Callable[[str], None]
+    folder: Path,
+    seed: int,
+    cycles: int,
+    until_s: float,
+    rules: list[str],
+    only: str | None,
+    say: Callable[[str], None],
 ) -> Run:
-    """So many cycles, or as many as begin within so many seconds; ends with the first trouble. The first of them are in
-    a world that keeps everything, the others in one that forgets."""
+    """So many cycles, or as many as begin within so many seconds; ends with the first trouble. Of `WORLDS`, `only` one or
+    one after the other."""
     began = time.monotonic()
     done = Run(seed, folder)
     dice = random.Random(seed)
-    remembering = 1 - _FORGETTING
-    await _live(done, dice, rules, round(cycles * remembering), began + until_s * remembering, say, forgets=False)
-    if not done.trouble:
-        await _live(done, dice, rules, cycles, began + until_s, say, forgets=True)
+    for name, share in WORLDS.items():
+        if name == only or not only:
+            share = 1 if only else share
+            if not done.trouble:
+                await _live(done, dice, rules, round(cycles * share), began + until_s * share, say, name)
     done.seconds = time.monotonic() - began
     return done
 
@@ -84,14 +91,14 @@ async def _live(
     cycles: int,
     until_s: float,
     say: Callable[[str], None],
-    *,
-    forgets: bool,
+    name: str,
 ) -> None:
     """Cycles in a world of their own, until there are so many in all or it is so late."""
+    forgets = name == "forgetting"
     chosen = [rule for rule in RULES if (not rules or rule.name in rules) and (forgets or not rule.forgetting)]
     if not chosen or len(done.cycles) >= cycles:
         return
-    world = World(done.folder / ("forgetting" if forgets else "keeping"), partitions=8, workers=3, forgets=forgets)
+    world = World(done.folder / name, partitions=8, workers=3, forgets=forgets)
     try:
         await world.start()
         driver = _Driver(world, dice, done, say)

@@ -312,8 +312,6 @@ class World:
             steps -= 1
             done = await command.go_on(fuse)
         if done is not None:
-            with open("/tmp/done.txt", "a") as f: f.write(f"{done} {command.disturbed}\n")
-        if done is not None:
             assert command.disturbed or await self._live() == done.generation
             assert not done.lost
 
