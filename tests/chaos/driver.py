@@ -70,16 +70,14 @@ async def run(
     only: str | None,
     say: Callable[[str], None],
 ) -> Run:
-    """So many cycles, or as many as begin within so many seconds; ends with the first trouble. Of `WORLDS`, `only` one or
-    one after the other."""
+    """So many cycles, or as many as begin within so many seconds; ends with the first trouble. In one world only, or in
+    those of `WORLDS`, one after the other."""
     began = time.monotonic()
     done = Run(seed, folder)
     dice = random.Random(seed)
-    for name, share in WORLDS.items():
-        if name == only or not only:
-            share = 1 if only else share
-            if not done.trouble:
-                await _live(done, dice, rules, round(cycles * share), began + until_s * share, say, name)
+    for name, share in ({only: 1.0} if only else WORLDS).items():
+        if not done.trouble:
+            await _live(done, dice, rules, round(cycles * share), began + until_s * share, say, name)
     done.seconds = time.monotonic() - began
     return done
 
