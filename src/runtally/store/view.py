@@ -8,7 +8,7 @@ So an answer made from a view, without awaiting in between, is made from one sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,7 +31,6 @@ from .ledger import Ledger, Stand
 from .link import Command
 from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reads, Reply, cohort_in, weigh
 from .records import (
-    Packed,
     decode_cohorts,
     decode_states,
     flow_run_of,
@@ -183,7 +182,7 @@ class View:
         self._asked = {}
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
-            commands.append(asked.command)
+            commands += asked.commands
         self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
             hashes = [keys.cells(place.kind, place.level, place.bucket) for place in read.cells]
@@ -211,7 +210,8 @@ class View:
             else:
                 self.flow_runs.take(changed, self.ledger.seq)
         for place in self._blocks_read:
-            self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
+            asked = self._asked[place.bucket]
+            self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
         for along, read in zip((False, True), self._read, strict=True):
             found = next(rest) if read.cells or read.others else ()
             of_minutes = [next(rest) for _ in read.minutes]
@@ -340,7 +340,7 @@ class View:
         numbers = [flow_runs.setdefault(flow_run_of(record), len(flow_runs)) for record in records]
         return RawMinute(ids, records, rows, tuple(flow_runs), np.array(numbers, np.intp))
 
-    def _name_others(self, rows: Rows, records: Sequence[bytes] | Packed) -> None:
+    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
         """Give runs whose state is past the shard's cap a number of this view's own."""
         beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
         if beyond:
