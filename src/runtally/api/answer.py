@@ -162,7 +162,8 @@ class _Attempt:
         split = np.zeros(len(asked) * ways, np.bool_)
         split[unit[some]] = True
         use &= ~split[unit]
-        self._use(found, kinds, use)
+        self._note(found, asked, use)
+        self._use(sums, kinds, use)
         at, way = np.divmod(np.flatnonzero(split), ways)
         whole = way == 0
         return asked[at[whole]], (asked[at[~whole]], way[~whole] - 1)
@@ -177,22 +178,20 @@ class _Attempt:
         some = undecided(sums, kinds, bins, self._question.now) | (~said.certain & inside)
         return Verdict(said.certain, said.possible & some)
 
-    def _use(self, found: Found, kinds: Kinds, which: Mask) -> None:
-        self._note(found, which)
-        sums = found.sums
+    def _use(self, sums: Sums, kinds: Kinds, which: Mask) -> None:
         if self._question.bins is None:
             self._result.count += int(sums.n[which].sum())
         else:
             self._tally.add_cells(sums, kinds, which, minute_of_place(sums.bucket), self._ranks[1])
 
-    def _note(self, found: Found, which: Mask) -> None:
-        levels, place = level_of(found.sums.bucket[which]), found.place[which]
-        cells = np.bincount(levels)
-        buckets = np.bincount(levels[np.diff(place, prepend=-1) != 0])
-        for level in np.flatnonzero(cells).tolist():
+    def _note(self, found: Found, asked: Ints, which: Mask) -> None:
+        used = np.bincount(found.place[which], minlength=len(asked))
+        levels = level_of(asked)
+        for level in np.unique(levels[used > 0]).tolist():
+            of_level = used[levels == level]
             part = self._result.parts.setdefault((self._resolved.kind(level).name, LEVELS[level].name), Part())
-            part.buckets += int(buckets[level])
-            part.cells += int(cells[level])
+            part.buckets += int(np.count_nonzero(of_level))
+            part.cells += int(of_level.sum())
 
     def _add_minutes(self, places: Ints, positions: Ints) -> None:
         """Add the raw runs of minutes, each of one shard."""

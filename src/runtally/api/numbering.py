@@ -24,7 +24,7 @@ class Numbering:
         self.states = States()
         self.cohorts = Cohorts()
         self._ranked: tuple[list[State], Ints] = ([], np.empty(0, np.int64))
-        self._translations: dict[int, _Translation] = {}
+        self._translations: dict[str, _Translation] = {}
 
     def group(self, view: View, group: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
         """Group numbers of a shard as ours."""
@@ -59,7 +59,10 @@ class Numbering:
             self._of(view).states(view)
 
     def _of(self, view: View) -> _Translation:
-        return self._translations.setdefault(int(view.shard), _Translation(self))
+        known = self._translations.get(view.shard)
+        if known is None:
+            known = self._translations[view.shard] = _Translation(self)
+        return known
 
 
 class _Translation:

@@ -97,9 +97,9 @@ class CellSums:
             lacking = places[[piece is None for piece in found]]
             self.hits -= len(lacking)
             make(views, resolved, lacking, missing)
-            found = [*map(book.get, wanted)]
+            found = [book.get(place, b"") for place in wanted]
         self.hits += len(places)
-        return [piece or b"" for piece in found]
+        return found  # type: ignore[return-value]  # none of it is None
 
     def _cut(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
         minutes = bucket_of_place(places, 0).tolist()

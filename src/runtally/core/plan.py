@@ -65,8 +65,9 @@ def children(buckets: Ints, level: int) -> Ints:
 def finer(places: Ints, within: tuple[int, int] | None) -> Ints:
     """The places one level down that make up the given ones, which are coarser than a minute, and touch the range."""
     parts = [np.empty(0, np.int64)]
-    for level in LEVELS[1:]:
-        coarse = bucket_of_place(places[level_of(places) == level.number], level.number)
+    levels = level_of(places)
+    for level in LEVELS[1:] if levels.any() else ():
+        coarse = bucket_of_place(places[levels == level.number], level.number)
         fine, width = children(coarse, level.number), LEVELS[level.number - 1].width_us
         if within is not None:
             fine = fine[(fine * width + width > within[0]) & (fine * width < within[1])]

@@ -14,7 +14,7 @@ from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
 from ..core.levels import NONE
 from ..core.rows import Rows
-from ..core.scopes import ALL, Scope
+from ..core.scopes import ALL, COHORT, Scope
 from .cohort_book import ALL_FIELD
 from .keys import raw_bucket
 from .records import DEAD, decode_entity
@@ -39,26 +39,31 @@ FLOW_RUN: Final = -3
 
 
 class Reads(NamedTuple):
-    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
+    """Places by the way in which they are read: cells and other things by a script, raw runs by bucket, and hashes of
+    cells as they are."""
 
     cells: list[Place]
     others: list[Place]
     minutes: dict[int, list[int]]
+    hashes: list[Place]
+
+    @property
+    def scripted(self) -> list[Place]:
+        """Cells and other things."""
+        return self.cells + self.others
 
     @classmethod
-    def of(cls, places: Iterable[Place]) -> Reads:
-        """Sort places; blocks are left out."""
-        cells: list[Place] = []
-        others: list[Place] = []
-        minutes: defaultdict[int, list[int]] = defaultdict(list)
+    def of(cls, places: Iterable[Place], *, along: bool) -> Reads:
+        """Sort places; blocks are left out. What is read `along` with a look, if it finds something, takes scripts."""
+        found = cls([], [], defaultdict(list), [])
         for place in places:
             if place.level >= 0:
-                cells.append(place)
+                (found.hashes if place.kind is COHORT and not along else found.cells).append(place)
             elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
-                others.append(place)
+                found.others.append(place)
             elif place.level == RAW:
-                minutes[raw_bucket(place.bucket)].append(place.bucket)
-        return cls(cells, others, minutes)
+                found.minutes[raw_bucket(place.bucket)].append(place.bucket)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class View:
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
         self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
-        self._read: tuple[Reads, Reads] = (Reads.of(()), Reads.of(()))
+        self._read: tuple[Reads, Reads] = (Reads.of((), along=False), Reads.of((), along=True))
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._dropped: Dropped | None = Dropped(set(), set())
@@ -183,18 +183,19 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
             commands += asked.commands
-        self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
+        hot = [place for place in self._hot if place not in places]
+        self._read = Reads.of(places, along=False), Reads.of(hot, along=True)
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
             hashes = [keys.cells(place.kind, place.level, place.bucket) for place in read.cells]
-            fields = [b"" if place.kind is COHORT else place.field for place in read.cells]
-            for place in read.others:
-                # The raw runs without expected time, and flow runs.
-                hashes.append(keys.raw(NONE) if place.level == RAW else keys.flow_runs(place.field))
-                fields.append(b"" if place.level == RAW else place.field)
+            # The raw runs without expected time, and flow runs.
+            hashes += [keys.raw(NONE) if place.level == RAW else keys.flow_runs(place.field) for place in read.others]
+            fields = [b"" if place.level == RAW or place.kind is COHORT else place.field for place in read.scripted]
             if hashes:
                 commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *unless, *fields))
             for bucket, those in read.minutes.items():
                 commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
+            # A script turns every value twice, which takes five times as long as to send it.
+            commands += [("HGETALL", keys.cells(place.kind, place.level, place.bucket)) for place in read.hashes]
         return commands
 
     def take(self, replies: list[Any]) -> None:
@@ -213,8 +214,9 @@ class View:
             asked = self._asked[place.bucket]
             self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
         for along, read in zip((False, True), self._read, strict=True):
-            found = next(rest) if read.cells or read.others else ()
+            found = next(rest) if read.scripted else ()
             of_minutes = [next(rest) for _ in read.minutes]
+            self._cells.put(read.hashes, [*islice(rest, len(read.hashes))])
             if look or not along:
                 self._put(read, found, of_minutes, along=along)
         if look:
