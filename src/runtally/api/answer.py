@@ -138,7 +138,7 @@ class _Attempt:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         else:
             chosen = cover(days, cuts, expected_range(selection, bins.start, bins.end))
-        cut = divided(chosen[0], 0, np.unique(np.array(cuts, np.int64)))
+        cut = divided(chosen[0], 0, np.array(sorted(cuts), np.int64))
         edges = place_of(0, chosen[0][cut])
         chosen[0] = chosen[0][~cut] if bins is not None else np.append(chosen[0][~cut], NONE)
         return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)]), edges

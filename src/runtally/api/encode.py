@@ -7,6 +7,7 @@ most six digits of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..core.combine import Entry
@@ -37,25 +38,30 @@ def seconds(duration_us: int) -> str:
 
 def encode_history(answer: HistoryAnswer) -> bytes:
     """The body of a history answer; keys stand in Prefect's order."""
-    heads: dict[State, str] = {}
+    heads = _Heads()
     bins = answer.bins
     edges = [text_of(bins.start + k * bins.width) for k in range(bins.count + 1)]
     parts = [
-        f'{{"interval_start":"{edges[k]}","interval_end":"{edges[k + 1]}",'
-        f'"states":[{",".join([_entry(entry, heads) for entry in entries])}]}}'
+        f'{{"interval_start":"{edges[k]}","interval_end":"{edges[k + 1]}","states":[{_entries(entries, heads)}]}}'
         for k, entries in enumerate(answer.entries)
     ]
     return f"[{','.join(parts)}]".encode()
 
 
-def _entry(entry: Entry, heads: dict[State, str]) -> str:
-    state = entry.state
-    head = heads.get(state)
-    if head is None:
-        head = heads[state] = f'{{"state_type":"{state[0]}","state_name":{json.dumps(state[1])},"count_runs":'
-    return (
-        f'{head}{entry.count},"sum_estimated_run_time":{seconds(entry.run_time_us)},'
-        f'"sum_estimated_lateness":{seconds(entry.lateness_us)}}}'
+class _Heads(dict[State, str]):
+    """How the entries of a state begin."""
+
+    def __missing__(self, state: State) -> str:
+        self[state] = f'{{"state_type":"{state[0]}","state_name":{json.dumps(state[1])},"count_runs":'
+        return self[state]
+
+
+def _entries(entries: Sequence[Entry], heads: _Heads) -> str:
+    return ",".join(
+        [
+            f'{heads[state]}{count},"sum_estimated_run_time":{seconds(run_us)},"sum_estimated_lateness":{seconds(late_us)}}}'
+            for state, count, run_us, late_us in entries
+        ]
     )
 
 

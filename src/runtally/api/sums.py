@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, compress
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -211,9 +211,10 @@ def _pieces_of(
         code = 0 if resolved.code is None else resolved.single_code
         return bucket, np.full(len(buckets), code), [copy for copy in stored if isinstance(copy, bytes)]
     assert resolved.code is not None
-    flat = [*chain.from_iterable(copy for copy in stored if isinstance(copy, list))]
+    # Where there are no cohorts, nothing is there to be walked through, of whatever type.
+    flat: list[Any] = [*chain.from_iterable(copy or () for copy in stored)]
     cohorts = np.fromiter(map(int, flat[::2]), np.int64, len(flat) // 2)
-    sizes = [len(copy) // 2 if isinstance(copy, list) else 0 for copy in stored]
+    sizes = [len(copy or ()) // 2 for copy in stored]
     codes = resolved.code[numbering.cohort(view)[cohorts]]
     taken = codes >= 0
     return np.repeat(bucket, sizes)[taken], codes[taken], [*compress(flat[1::2], taken.tolist())]

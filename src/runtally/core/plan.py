@@ -32,7 +32,7 @@ def cover(days: Iterable[int], cuts: Iterable[int], within: tuple[int, int] | No
     """
     chosen: Cover = [np.empty(0, np.int64) for _ in LEVELS]
     candidates = np.array(sorted(days), dtype=np.int64)
-    sorted_cuts = np.unique(np.array([*cuts], np.int64))
+    sorted_cuts = np.array(sorted({*cuts}), np.int64)
     for level in reversed(LEVELS):
         width = level.width_us
         begin = candidates * width
