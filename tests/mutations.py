@@ -244,7 +244,6 @@ RULES = (
         "what was made of changed flow runs goes with them",
         ATTACKS,
     ),
-    Rule("store/view.py", "if look or not along:", "if True:", "no reply is no runs"),
     Rule(
         "store/view.py",
         "before and records[: len(before)] == before",

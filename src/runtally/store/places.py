@@ -16,7 +16,7 @@ from ..core.levels import NONE
 from ..core.rows import Rows
 from ..core.scopes import ALL, COHORT, Scope
 from .cohort_book import ALL_FIELD
-from .keys import raw_bucket
+from .keys import Keys, raw_bucket
 from .records import DEAD, decode_entity
 
 _OVERHEAD: Final = 200
@@ -39,31 +39,36 @@ FLOW_RUN: Final = -3
 
 
 class Reads(NamedTuple):
-    """Places by the way in which they are read: cells and other things by a script, raw runs by bucket, and hashes of
-    cells as they are."""
+    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
 
     cells: list[Place]
     others: list[Place]
     minutes: dict[int, list[int]]
-    hashes: list[Place]
-
-    @property
-    def scripted(self) -> list[Place]:
-        """Cells and other things."""
-        return self.cells + self.others
 
     @classmethod
-    def of(cls, places: Iterable[Place], *, along: bool) -> Reads:
-        """Sort places; blocks are left out. What is read `along` with a look, if it finds something, takes scripts."""
-        found = cls([], [], defaultdict(list), [])
+    def of(cls, places: Iterable[Place]) -> Reads:
+        """Sort places; blocks are left out."""
+        found = cls([], [], defaultdict(list))
         for place in places:
             if place.level >= 0:
-                (found.hashes if place.kind is COHORT and not along else found.cells).append(place)
+                found.cells.append(place)
             elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
                 found.others.append(place)
             elif place.level == RAW:
                 found.minutes[raw_bucket(place.bucket)].append(place.bucket)
         return found
+
+    def hashes(self, keys: Keys) -> list[tuple[bytes, bytes]]:
+        """Of cells and then of others each one's hash, and its field there, empty for all."""
+        found = [
+            (keys.cells(place.kind, place.level, place.bucket), b"" if place.kind is COHORT else place.field)
+            for place in self.cells
+        ]
+        # The raw runs without expected time, and flow runs.
+        return found + [
+            (keys.raw(NONE), b"") if place.level == RAW else (keys.flow_runs(place.field), place.field)
+            for place in self.others
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ So an answer made from a view, without awaiting in between, is made from one sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, compress, islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..core.cohorts import Cohort
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
 from ..core.rows import Rows
-from ..core.scopes import ALL, COHORT
+from ..core.scopes import ALL
 from ..errors import NotReadyError
 from . import ledger as ledgers
 from .block_copies import Asked, BlockCopies
@@ -69,7 +69,7 @@ class View:
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
         self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
-        self._read: tuple[Reads, Reads] = (Reads.of((), along=False), Reads.of((), along=True))
+        self._read: tuple[Reads, Reads] = (Reads.of(()), Reads.of(()))
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._dropped: Dropped | None = Dropped(set(), set())
@@ -183,19 +183,16 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
             commands += asked.commands
-        hot = [place for place in self._hot if place not in places]
-        self._read = Reads.of(places, along=False), Reads.of(hot, along=True)
+        self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
+        now, along = self._read
+        # A script turns every value twice, which takes five times as long as to send it.
+        commands += [("HGET", *where) if where[1] else ("HGETALL", where[0]) for where in now.hashes(keys)]
+        if along.cells or along.others:
+            hashes, fields = zip(*along.hashes(keys), strict=True)
+            commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *stand, *fields))
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
-            hashes = [keys.cells(place.kind, place.level, place.bucket) for place in read.cells]
-            # The raw runs without expected time, and flow runs.
-            hashes += [keys.raw(NONE) if place.level == RAW else keys.flow_runs(place.field) for place in read.others]
-            fields = [b"" if place.level == RAW or place.kind is COHORT else place.field for place in read.scripted]
-            if hashes:
-                commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *unless, *fields))
             for bucket, those in read.minutes.items():
                 commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
-            # A script turns every value twice, which takes five times as long as to send it.
-            commands += [("HGETALL", keys.cells(place.kind, place.level, place.bucket)) for place in read.hashes]
         return commands
 
     def take(self, replies: list[Any]) -> None:
@@ -213,13 +210,12 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket]
             self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
-        for along, read in zip((False, True), self._read, strict=True):
-            found = next(rest) if read.scripted else ()
-            of_minutes = [next(rest) for _ in read.minutes]
-            self._cells.put(read.hashes, [*islice(rest, len(read.hashes))])
-            if look or not along:
-                self._put(read, found, of_minutes, along=along)
+        now, along = self._read
+        found = [*islice(rest, len(now.cells) + len(now.others))]
+        found_along = next(rest) if along.cells or along.others else ()
+        self._put(now, found, [next(rest) for _ in now.minutes])
         if look:
+            self._put(along, found_along, [next(rest) for _ in along.minutes])
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
     def _move(self, look: list[Any]) -> bool:
@@ -255,15 +251,12 @@ class View:
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
 
-    def _put(self, read: Reads, found: Sequence[Any], of_minutes: Sequence[Any], *, along: bool) -> None:
-        """Take replies; of what was read along only what is not here."""
-        lacking = [not (along and place in self._cells) for place in read.cells]
-        self._cells.put([*compress(read.cells, lacking)], [*compress(found, lacking)])
+    def _put(self, read: Reads, found: Sequence[Any], of_minutes: Sequence[Any]) -> None:
+        self._cells.put(read.cells, found[: len(read.cells)])
         raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
         replies = chain(found[len(read.cells) :], *of_minutes)
         for place, reply in zip([*read.others, *raw], replies, strict=True):
-            if not (along and place in self._copies):
-                self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(reply))
+            self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
