@@ -83,7 +83,8 @@ class CellSums:
         pieces = self._pieces(resolved.number, places, self._make, views, resolved, missing)
         pieces += self._pieces(~resolved.number, minutes, self._cut, views, resolved, missing)
         entries = np.frombuffer(b"".join(pieces), np.int64).reshape(-1, _ROWS)
-        table = np.ascontiguousarray(entries.T)
+        # A copy in any case: whoever asked may change it.
+        table = np.array(entries.T, order="C")
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)
         return Found(of_table(table[:-1]), np.repeat(np.arange(len(pieces)), sizes), table[-1])
 
