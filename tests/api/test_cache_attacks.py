@@ -264,6 +264,46 @@ async def _change_other_tags(settings: Settings) -> None:
             await estate.close()
 
 
+def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settings) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(_quiet(server))
+
+
+async def _quiet(settings: Settings) -> None:
+    """A quiet question is one command in Redis; whichever shard or the catalog moves after it, the next one knows."""
+    now = BASE_US + DAY_US
+    body: Body = {
+        **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 86_400},
+        "flows": {"name": {"like_": "renamed"}},
+    }
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, PARTITIONS)
+        await estate.open()
+        try:
+            async with living(settings) as service:
+                for number in range(12):
+                    # One after the other in each shard; every fourth in the catalog.
+                    renamed = [_flow("renamed" if number % 8 == 3 else "other", number)]
+                    await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), _task_run(number)])
+                    for _ in range(3):
+                        answer = await asked(service, body, now)
+                        check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
+                    await redis.config_resetstat()
+                    assert (await asked(service, body, now)).stand.ledger == answer.stand.ledger
+                    commands = await redis.info("commandstats")
+                    assert "cmdstat_exec" not in commands
+                    assert commands["cmdstat_eval"]["calls"] == 1
+                assert {shard for shard, told in estate.told.items() if told} == {*SHARDS}
+        finally:
+            await estate.close()
+
+
+def _flow(name: str, second: int) -> Event:
+    occurred = _text(BASE_US + second * SECOND_US)
+    return {"entity": "flow", "action": "upsert", "occurred": occurred, "data": {"id": "tagged", "name": name}}
+
+
 def _flow_run(number: int, tags: list[str], second: int) -> Event:
     occurred = _text(BASE_US + second * SECOND_US)
     data = {"id": f"tagged-{number}", "flow_id": "tagged", "name": "tagged", "tags": tags}
