@@ -119,7 +119,7 @@ class Attacked:
                     await self._ask_one(form, now)
 
     async def _ask_one(self, body: Body, now: int) -> None:
-        ledgers = await self._ledgers()
+        ledgers = await applied(self._redis, self._settings)
         try:
             answer = await asked(self._service, body, now)
             count = await counted(self._service, body, now)
@@ -131,12 +131,14 @@ class Attacked:
         check_history(answer, reference, body, now)
         check_count(count, reference, body)
 
-    async def _ledgers(self) -> dict[str, int | None]:
-        found = {}
-        for shard in SHARDS:
-            next_ = await self._redis.hget(Keys(self._settings.redis_prefix, GENERATION, shard).ledger, "next")
-            found[shard] = None if next_ is None else int(next_)
-        return found
+
+async def applied(redis: Redis, settings: Settings) -> dict[str, int | None]:
+    """The next offset of each shard as Redis has it, None without a ledger."""
+    found = {}
+    for shard in SHARDS:
+        next_ = await redis.hget(Keys(settings.redis_prefix, GENERATION, shard).ledger, "next")
+        found[shard] = None if next_ is None else int(next_)
+    return found
 
 
 async def attack(settings: Settings, play: Play, seed: int) -> None:
@@ -288,6 +290,7 @@ async def _quiet(settings: Settings) -> None:
                     await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), _task_run(number)])
                     for _ in range(3):
                         answer = await asked(service, body, now)
+                        assert answer.stand.ledger == await applied(redis, settings)
                         check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
                     await redis.config_resetstat()
                     assert (await asked(service, body, now)).stand.ledger == answer.stand.ledger
