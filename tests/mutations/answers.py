@@ -7,6 +7,7 @@ from .rule import Rule
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
+SELECTION = "tests/core/test_selection.py"
 
 RULES = (
     # -- which cells may be used as a whole
@@ -87,14 +88,14 @@ RULES = (
         "if isinstance(tree, Joint) and not tree.either else (tree,)",
         "if isinstance(tree, Joint) else (tree,)",
         "a range narrows the bins only as a conjunct",
-        ANSWERS,
+        SELECTION,
     ),
     Rule(
         "core/selection.py",
         "certain | (number == OTHER), certain",
         "certain, certain",
         "names past the cap may match",
-        ANSWERS,
+        SELECTION,
     ),
     Rule(
         "core/selection.py",
