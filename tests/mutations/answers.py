@@ -50,20 +50,11 @@ RULES = (
         "in a count too",
         ANSWERS,
     ),
+    Rule("api/answer.py", "use &= ~split[unit]", "pass", "what is split, or taken from raw runs, counts once", ANSWERS),
     Rule(
         "api/answer.py",
-        "use & ~np.isin(sums.bucket, split) if len(split) else use",
-        "use",
-        "what is split counts once",
-        ANSWERS,
-    ),
-    Rule(
-        "api/answer.py", "use & ~np.isin(owner, split)", "use", "a minute counts from cells or from raw runs", ANSWERS
-    ),
-    Rule(
-        "api/answer.py",
-        "chosen[0] = np.append(chosen[0], NONE)",
-        "pass",
+        "chosen[0][~cut] if bins is not None else np.append(chosen[0][~cut], NONE)",
+        "chosen[0][~cut]",
         "a count has the runs without an expected time",
         ANSWERS,
     ),
@@ -135,15 +126,15 @@ RULES = (
     ),
     Rule(
         "api/resolved.py",
-        "        if same == taken:",
-        "        if set(same) >= set(taken):",
+        "np.array_equal(numbers == numbers[first], taken)",
+        "bool((numbers == numbers[first])[taken].all())",
         "a flow's cells are those of all its cohorts",
         ANSWERS,
     ),
     Rule(
         "api/resolved.py",
-        "if not taken or (code[taken] != code[taken[0]]).any():",
-        "if not taken:",
+        "if not taken.any() or (code[taken] != code[first]).any():",
+        "if not taken.any():",
         "and only if all of them are taken alike",
         ANSWERS,
     ),
