@@ -114,7 +114,7 @@ class History:
     async def _from_cells(self, question: Question) -> tuple[Attempt, Stand]:
         missing: Mapping[int, Sequence[Place]] = {}
         # What was written again while something else was being read is read in every further round, and so is what is
-        # little at once; of all shards, since they write to the same minutes: else a busy range is seldom all there.
+        # little at once: else a busy range is seldom all there.
         read: set[Place] = set()
         read_s = plan_s = 0.0
         busy: set[Place] = set()
@@ -124,10 +124,9 @@ class History:
                 lacking = {place for places in missing.values() for place in places}
                 busy |= lacking if len(lacking) <= _LITTLE else lacking & read
                 read |= lacking
-                views = self._shards.views
                 began = time.perf_counter()
                 if missing or not self._shards.seen_since(begun):
-                    await self._shards.refresh({at: [*busy.union(missing.get(at, ()))] for at in range(len(views))})
+                    await self._shards.refresh({at: [*busy.union(places)] for at, places in missing.items()})
                 was_read = time.perf_counter()
                 found = self._cells.answer(question, self._shards.views, self._join())
                 read_s += was_read - began

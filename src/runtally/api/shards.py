@@ -1,7 +1,7 @@
 """All shards as this process knows them: views, the catalog, and the refresh that moves them together.
 
-A refresh is one MULTI over all shards, so everything that is read between two refreshes, without awaiting, is of one
-state.
+A refresh is one MULTI over all shards that have moved, so everything that is read of a shard between two refreshes,
+without awaiting, is of one state of it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import NotReadyError, RuntallyError, UnfitServerError
 from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG, live_key
-from ..store.ledger import Ledger, Live, Stand, check_scopes, live_of, read_live, read_live_command
+from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
 from ..store.link import Command, Link, ReadLink
 from ..store.places import Place
 from ..store.scripts import STILL
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SUMS_PART = 4
 """The share of the cache's memory that sums over the shards may take: a fourth; copies of shards take the rest."""
+
+_LIVE: Final = 0
+_FIRST_VIEW: Final = 2
+"""Where in what `STILL` says the live generation and the first view stand; between them stands the catalog."""
 
 Wanted = Mapping[int, Sequence[Place]]
 """By a view's position, what to read."""
@@ -44,7 +48,7 @@ class Shards:
         self._link: Link | None = None
         self._besides: list[Link] = []
         self._live: Live | None = None
-        self._stands: list[Stand] = []
+        # Asks which of all that is known has moved; None while not all of it is known.
         self._still: Command | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._trouble = "not connected to Redis yet"
@@ -88,18 +92,29 @@ class Shards:
         return self._besides[-1]
 
     async def refresh(self, wanted: Wanted) -> None:
-        """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
-        self.begun += 1
-        self._seen = 0
+        """Move to the newest state; or, where something is wanted, read that and move those views alone, after a
+        refresh for the same question that moved all. Raises `NotReadyError`, `ServerLostError`."""
+        alone = self._still is not None and any(wanted.values())
+        if not alone:
+            self.begun += 1
+        seen, self._seen = self._seen if alone else self.begun, 0
         link = await self._linked()
-        if self._still is not None and not any(wanted.values()) and await link.call([self._still]) == [1]:
-            self._seen = self.begun
-            return
+        chosen: Collection[int] = range(len(self.views))
+        if alone:
+            chosen = [at for at, places in wanted.items() if places]
+        elif self._still is not None:
+            (moved,) = await link.call([self._still])
+            if not moved:
+                self._seen = seen
+                return
+            if _LIVE not in moved:
+                chosen = [at - _FIRST_VIEW for at in moved if at >= _FIRST_VIEW]
         self._still = None
         while True:
             commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
             spans: list[tuple[View, int, int]] = []
-            for position, view in enumerate(self.views):
+            for position in chosen:
+                view = self.views[position]
                 reads = view.reads(wanted.get(position, ()))
                 spans.append((view, len(commands), len(commands) + len(reads)))
                 commands += reads
@@ -107,19 +122,17 @@ class Shards:
             assert replies is not None
             live = live_of(replies[0])
             if live is not None and self._follows(live):
-                wanted = {}
+                chosen, wanted = range(len(self.views)), {}
                 continue
             self.catalog.take(replies[1])
             for view, begin, end in spans:
                 view.take(replies[begin:end])
-            for name, ledger in self.ledgers().items():
-                if name != CATALOG:
-                    check_scopes(name, ledger)
-            if all(view.fresh for view in self.views):
-                self._seen = self.begun
+                check_scopes(view.shard, view.ledger)
+            chosen, wanted = [at for at in chosen if not self.views[at].fresh], {}
+            if not chosen:
                 self._note_stands(replies[0])
+                self._seen = seen
                 return
-            wanted = {}
 
     def seen_since(self, begun: int) -> bool:
         """Whether the state is that of a refresh which began when `begun` already was what it is now given as.
@@ -147,13 +160,10 @@ class Shards:
             view.trim_blocks()
 
     def _note_stands(self, live: Sequence[bytes]) -> None:
-        """Once nothing has moved from one refresh to the next, the next one asks first whether that is still so."""
         stands = [self.catalog.stand, *(view.stand for view in self.views)]
-        if stands == self._stands:
-            keys = [live_key(self._settings.redis_prefix), *(stand[0] for stand in stands)]
-            said = [b" ".join(live), *chain.from_iterable(stand[1:] for stand in stands)]
-            self._still = ("EVAL", STILL, len(keys), *keys, *said)
-        self._stands = stands
+        keys = [live_key(self._settings.redis_prefix), *(stand[0] for stand in stands)]
+        said = [b" ".join(live), *chain.from_iterable(stand[1:] for stand in stands)]
+        self._still = ("EVAL", STILL, len(keys), *keys, *said)
 
     async def _linked(self) -> Link:
         if self._link is None:

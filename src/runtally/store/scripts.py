@@ -27,15 +27,16 @@ return found
 new: states, cohorts (ARGV: how many are known), touched minutes and flow runs; at first all days in their place."""
 
 STILL: Final = """
-if table.concat(redis.call('HGETALL', KEYS[1]), ' ') ~= ARGV[1] then return 0 end
+local moved = {}
+if table.concat(redis.call('HGETALL', KEYS[1]), ' ') ~= ARGV[1] then moved[1] = 0 end
 for at = 2, #KEYS do
   local stand = redis.call('HMGET', KEYS[at], 'epoch', 'seq')
-  if stand[1] ~= ARGV[2 * at - 2] or stand[2] ~= ARGV[2 * at - 1] then return 0 end
+  if stand[1] ~= ARGV[2 * at - 2] or stand[2] ~= ARGV[2 * at - 1] then moved[#moved + 1] = at - 1 end
 end
-return 1
+return moved
 """
-"""Server-side: 1 if a hash (the first key) says what it said, in words (the first of ARGV), and each ledger (the other
-keys) stands where it stood (ARGV: epoch and seq of each)."""
+"""Server-side: the numbers, from 0 on, of those keys that do not say what they said: the first one a hash (all of it,
+in words, is the first of ARGV), the others ledgers (ARGV: epoch and seq of each)."""
 
 READ: Final = """
 local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
