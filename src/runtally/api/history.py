@@ -125,8 +125,10 @@ class History:
                 busy |= lacking if len(lacking) <= _LITTLE else lacking & read
                 read |= lacking
                 began = time.perf_counter()
-                if missing or not self._shards.seen_since(begun):
-                    await self._shards.refresh({at: [*busy.union(places)] for at, places in missing.items()})
+                if missing:
+                    await self._shards.read({at: [*busy.union(places)] for at, places in missing.items()})
+                elif not self._shards.seen_since(begun):
+                    await self._shards.refresh({})
                 was_read = time.perf_counter()
                 found = self._cells.answer(question, self._shards.views, self._join())
                 read_s += was_read - began

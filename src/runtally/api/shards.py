@@ -92,23 +92,30 @@ class Shards:
         return self._besides[-1]
 
     async def refresh(self, wanted: Wanted) -> None:
-        """Move to the newest state; or, where something is wanted, read that and move those views alone, after a
-        refresh for the same question that moved all. Raises `NotReadyError`, `ServerLostError`."""
-        alone = self._still is not None and any(wanted.values())
-        if not alone:
-            self.begun += 1
-        seen, self._seen = self._seen if alone else self.begun, 0
+        """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
+        self.begun += 1
+        self._seen = 0
         link = await self._linked()
         chosen: Collection[int] = range(len(self.views))
-        if alone:
-            chosen = [at for at, places in wanted.items() if places]
-        elif self._still is not None:
+        if self._still is not None and not any(wanted.values()):
             (moved,) = await link.call([self._still])
             if not moved:
-                self._seen = seen
+                self._seen = self.begun
                 return
             if _LIVE not in moved:
                 chosen = [at - _FIRST_VIEW for at in moved if at >= _FIRST_VIEW]
+        await self._move(link, chosen, wanted)
+        self._seen = self.begun
+
+    async def read(self, wanted: Wanted) -> None:
+        """Read what is wanted, moving only the views that it is wanted of: enough where a refresh for the same question
+        came before and nothing was read beside it. Raises as `refresh` does."""
+        seen, self._seen = self._seen, 0
+        await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted)
+        self._seen = seen
+
+    async def _move(self, link: Link, chosen: Collection[int], wanted: Wanted) -> None:
+        """Move the chosen views, and all if another generation is live."""
         self._still = None
         while True:
             commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
@@ -131,7 +138,6 @@ class Shards:
             chosen, wanted = [at for at in chosen if not self.views[at].fresh], {}
             if not chosen:
                 self._note_stands(replies[0])
-                self._seen = seen
                 return
 
     def seen_since(self, begun: int) -> bool:
