@@ -45,15 +45,15 @@ async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("compression", ["gzip", "lz4", "snappy", "zstd"])
-async def test_compressed_batches_are_read(
-    kafka: str, worker_settings: Make, processes: Start, compression: str
+async def test_batches_are_read_whatever_they_are_compressed_with(
+    kafka: str, worker_settings: Make, processes: Start
 ) -> None:
     settings = worker_settings(kafka=kafka)
     await truth.create_topics(settings)
-    await truth.publish(settings, truth.estate(200), compression_type=compression)
+    for seed, compression in enumerate(("gzip", "lz4", "snappy", "zstd")):
+        await truth.publish(settings, truth.estate(100, seed=seed), compression_type=compression)
     processes("worker", settings)
-    await truth.until_counted(settings, truth.completed(200))
+    await truth.until_counted(settings, truth.completed(400))
 
 
 @pytest.mark.kafka
@@ -104,7 +104,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
     settings = worker_settings(kafka=kafka)
     await truth.create_topics(settings)
     # Long names, so that a fetch holds a small part of the events.
-    events = truth.estate(6_000, padding=2_000)
+    events = truth.estate(2_000, padding=6_000)
     await truth.publish(settings, events)
     for _ in range(3):
         before = truth.applied(settings)
@@ -114,7 +114,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
         worker.stop(1)
     assert truth.applied(settings) < len(events), "the kills came too late to mean anything"
     processes("worker", settings)
-    await truth.until_counted(settings, truth.completed(6_000), 60)
+    await truth.until_counted(settings, truth.completed(2_000), 60)
 
 
 @pytest.mark.kafka

@@ -69,6 +69,7 @@ async def test_a_full_redis_is_waited_for_and_health_says_it(
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 async def test_kafka_may_come_late_and_go_away_in_mid_stream(
     own_kafka: JarKafka, worker_settings: Make, processes: Start
 ) -> None:
