@@ -186,7 +186,7 @@ def test_nothing_but_data_is_left_when_up_is_killed(start: Callable[..., Up], tm
     children = up.children()
     up.process.kill()
     up.process.wait()
-    _until(lambda: _gone(children), 3)
+    _until(lambda: _gone(children), 20)
     again = start("--log-json")
     again.wait_for('"message": "ready"')
     assert again.runs() == 1

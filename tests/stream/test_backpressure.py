@@ -63,7 +63,7 @@ async def test_a_worker_holds_no_more_than_its_cache_and_what_is_on_its_way(
     await truth.create_topics(settings)
     events = EVENTS // 3 if held_ms else EVENTS
     idle = processes("worker", settings)
-    await truth.until(lambda: truth.health(settings).get("ok") is True, 30)
+    await truth.until(lambda: truth.health(settings).get("ok") is True)
     before = memory(idle, "VmRSS")
     idle.stop(5)
     for seed in range(events // PART):
