@@ -25,7 +25,7 @@ Bench = Callable[..., Any]
 @pytest.fixture
 def bench() -> Bench:
     def result(*arguments: str) -> Any:
-        done = run("bench", *arguments, "--json", timeout=100)
+        done = run("bench", *arguments, "--json", timeout=280)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

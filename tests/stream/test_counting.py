@@ -104,7 +104,7 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
     await truth.create_topics(settings)
     # Long names, so that a fetch holds a small part of the events.
     events = truth.estate(2_000, padding=6_000)
-    await truth.publish(settings, events)
+    await truth.publish(settings, events, max_batch_size=256 << 10)
     for _ in range(3):
         before = truth.applied(settings)
         worker = processes("worker", settings)
