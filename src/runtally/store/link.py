@@ -105,7 +105,8 @@ class Link:
         await connection.send_packed_command(b"".join(packed))
         replies: list[Any] = []
         failure: ResponseError | None = None
-        # What the connection does around its parser takes ten times as long as the parser: time is limited by `call`.
+        # Not through the connection: for each reply it has a timer and more, and a cold question has thousands. The
+        # whole call has a time limit.
         parser: Any = connection._parser
         for _ in commands:
             reply = await parser.read_response(disable_decoding=True)
