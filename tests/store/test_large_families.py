@@ -125,7 +125,7 @@ class Large:
 async def large(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Large]:
     if not HUGE:
         monkeypatch.setattr(aside, "AT_ONCE", MEMBERS // 4)
-    own = settings(kafka="127.0.0.1:1", worker_cache=16 << 20, partitions=1)
+    own = settings(kafka="127.0.0.1:1", worker_memory=64 << 20, partitions=1)
     async with Redis.from_url(own.redis_url, protocol=2) as redis:
         found = Large(redis, own)
         await found.fill()

@@ -43,9 +43,9 @@ class Rollups:
         """Forget everything."""
         self._known.clear()
 
-    def trim(self) -> None:
-        """Keep within the budget: between batches."""
-        self._known.trim()
+    def trim(self, besides: int) -> None:
+        """Keep within the budget, of which others take some bytes: between batches."""
+        self._known.trim(besides)
 
     async def apply(self, levels: Sequence[Sums], fields: Fields) -> list[Command]:
         """Add the changes to each level's cells; the commands that write them.

@@ -199,7 +199,7 @@ class RunsShard:
         await self._fence.commit(batch, commands)
         self._cohorts.committed()
         self._families.settle(work.wanted)
-        self._rollups.trim()
+        self._rollups.trim(self._cohorts.weight)
         return Applied(
             len(batch.changes) - edit.stale - edit.duplicate - edit.frozen, edit.stale, edit.duplicate, edit.frozen
         )
