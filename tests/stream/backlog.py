@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaProducer
@@ -28,36 +29,50 @@ _STATES = ((b"PENDING", b"Pending"), (b"RUNNING", b"Running"), (b"COMPLETED", b"
 async def publish(settings: Settings, runs: int) -> int:
     """Publish three states of each of so many runs of a week, twenty a flow run, in their order; how many events those
     were."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, max_batch_size=900_000)
-    await producer.start()
+    async with producer(settings) as own:
+        return await send(own, settings, range(runs), _FIRST, _SPREAD_S / runs)
+
+
+@contextlib.asynccontextmanager
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """One that takes large batches."""
+    own = AIOKafkaProducer(bootstrap_servers=settings.kafka, max_batch_size=900_000)
+    await own.start()
     try:
-        waiting: set[asyncio.Future[object]] = set()
-        batches = {}
-        for number in range(0, runs, RUNS_A_FLOW_RUN):
-            key = _uuid(b"f", number)
-            partition = partition_of(key, settings.partitions)
-            for value in _events(key, number, min(runs, number + RUNS_A_FLOW_RUN), runs):
-                while True:
-                    batch = batches.get(partition)
-                    if batch is None:
-                        batch = batches[partition] = producer.create_batch()
-                    if batch.append(key=key, value=value, timestamp=None) is not None:
-                        break
-                    del batches[partition]
-                    waiting.add(await producer.send_batch(batch, settings.runs_topic, partition=partition))
-                    if len(waiting) > _IN_FLIGHT:
-                        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for partition, batch in batches.items():
-            waiting.add(await producer.send_batch(batch, settings.runs_topic, partition=partition))
-        await asyncio.gather(*waiting)
+        yield own
     finally:
-        await producer.stop()
-    return runs * EVENTS_A_RUN
+        await own.stop()
 
 
-def _events(flow_run: bytes, first: int, after: int, runs: int) -> Iterator[bytes]:
-    for number in range(first, after):
-        expected = _FIRST + timedelta(seconds=number * _SPREAD_S // runs)
+async def send(own: AIOKafkaProducer, settings: Settings, numbers: range, begin: datetime, step_s: float) -> int:
+    """The same for the runs of these numbers, of which the first one is expected at `begin` and the next ones each so
+    much later. Returns when the broker has all."""
+    waiting: set[asyncio.Future[object]] = set()
+    batches = {}
+    for first in range(numbers.start, numbers.stop, RUNS_A_FLOW_RUN):
+        key = _uuid(b"f", first)
+        partition = partition_of(key, settings.partitions)
+        some = range(first, min(numbers.stop, first + RUNS_A_FLOW_RUN))
+        for value in _events(key, some, begin + timedelta(seconds=(first - numbers.start) * step_s), step_s):
+            while True:
+                batch = batches.get(partition)
+                if batch is None:
+                    batch = batches[partition] = own.create_batch()
+                if batch.append(key=key, value=value, timestamp=None) is not None:
+                    break
+                del batches[partition]
+                waiting.add(await own.send_batch(batch, settings.runs_topic, partition=partition))
+                if len(waiting) > _IN_FLIGHT:
+                    _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for partition, batch in batches.items():
+        waiting.add(await own.send_batch(batch, settings.runs_topic, partition=partition))
+    await asyncio.gather(*waiting)
+    return len(numbers) * EVENTS_A_RUN
+
+
+def _events(flow_run: bytes, numbers: range, begin: datetime, step_s: float) -> Iterator[bytes]:
+    for number in numbers:
+        expected = begin + timedelta(seconds=(number - numbers.start) * step_s)
         times = [(expected + timedelta(seconds=step)).isoformat().encode() for step in range(3)]
         run = _uuid(b"0", number)
         for step, (kind, state) in enumerate(_STATES):
