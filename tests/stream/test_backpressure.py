@@ -18,6 +18,7 @@ from ..conftest import HUGE
 from . import backlog, truth
 
 RUNS = 1_667_000 if HUGE else 40_000
+RUNS_SLOWLY = 100_000 if HUGE else 20_000
 MEMORY = (256 if HUGE else 64) << 20
 Start = Callable[..., Child]
 Make = Callable[..., Settings]
@@ -62,7 +63,7 @@ async def test_a_worker_holds_no_more_than_its_memory_however_much_is_waiting(
     await truth.until(lambda: truth.health(settings).get("ok") is True, 60)
     before = memory(idle, "VmRSS")
     idle.stop(5)
-    events = await backlog.publish(settings, RUNS // 4 if held_ms else RUNS)
+    events = await backlog.publish(settings, RUNS_SLOWLY if held_ms else RUNS)
     worker = processes("worker", settings)
     async with pauses(settings, held_ms) if held_ms else contextlib.nullcontext():
         took_s = await truth.until(lambda: truth.applied(settings) >= events, events / 500 + 60)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtally.errors import SettingError
+from runtally.settings import load as settings_from
 from runtally.stream.load import Carried, Load
 
 LIMIT = 10_000_000
@@ -67,3 +70,8 @@ def test_of_large_events_fewer_are_fetched_and_one_at_least() -> None:
         most.append(load.room([HERE])[1])
     assert most == sorted(most, reverse=True)
     assert most[-1] == 1
+
+
+def test_a_memory_that_is_too_small_is_refused_by_name() -> None:
+    with pytest.raises(SettingError, match=r"RUNTALLY_WORKER_MEMORY: .* 67108864 \(got '63MiB'\)"):
+        settings_from({"worker_memory": "63MiB"})
