@@ -73,5 +73,5 @@ def test_of_large_events_fewer_are_fetched_and_one_at_least() -> None:
 
 
 def test_a_memory_that_is_too_small_is_refused_by_name() -> None:
-    with pytest.raises(SettingError, match=r"RUNTALLY_WORKER_MEMORY: .* 67108864 \(got '63MiB'\)"):
+    with pytest.raises(SettingError, match=r"RUNTALLY_WORKER_MEMORY: .* 67108864 "):
         settings_from({"worker_memory": "63MiB"})
