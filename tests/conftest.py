@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import os
 import uuid
@@ -34,7 +35,6 @@ LONG = int(os.environ.get("RUNTALLY_TEST_LONG") or 0)
 """How many times all cases of a property are run; 0: a twentieth of them."""
 HUGE = LONG >= 10
 """Whether single tests take the largest estates too, for minutes each."""
-"""Whether properties run with all of their cases; otherwise with a twentieth, or a quarter of a hundred."""
 
 hypothesis.settings.register_profile("runtally", deadline=None, max_examples=100 * LONG or 25)
 # For `tests.mutations`, which only asks whether an example fails.
@@ -57,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: looking through them for garbage again and again takes a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _place(item: pytest.Item) -> int:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
+SELECTION = "tests/core/test_selection.py"
 _COPIED = ("src", "tests", "pyproject.toml", "README.md")
 
 
@@ -92,9 +93,14 @@ RULES = (
         "if isinstance(tree, Joint) and not tree.either else (tree,)",
         "if isinstance(tree, Joint) else (tree,)",
         "a range narrows the bins only as a conjunct",
+        SELECTION,
     ),
     Rule(
-        "core/selection.py", "certain | (number == OTHER), certain", "certain, certain", "names past the cap may match"
+        "core/selection.py",
+        "certain | (number == OTHER), certain",
+        "certain, certain",
+        "names past the cap may match",
+        SELECTION,
     ),
     Rule(
         "core/selection.py",

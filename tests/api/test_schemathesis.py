@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
 from redis.asyncio import Redis
+from schemathesis.generation.hypothesis.builder import HypothesisTestConfig, HypothesisTestMode, create_test
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from runtally.api import create_app
@@ -17,7 +19,7 @@ from runtally.api.versions import VERSION_HEADER
 from runtally.embedded import ports
 from runtally.ops import topics
 from runtally.settings import Settings, load
-from tests.conftest import environment, examples
+from tests.conftest import LONG, environment, examples
 from tests.reference.vectors import SELECTIONS, at
 from tests.servers.forks import ForkedChild
 from tests.store.estate import Estate
@@ -25,6 +27,10 @@ from tests.store.estate import Estate
 from .fakes import Service
 
 PREFIX = "schemathesis"
+PATHS = (
+    *("/api/health", "/api/ready", "/api/version", "/runtally/api/version", "/metrics", "/runtally/api/events"),
+    *("/api/task_runs/history", "/api/task_runs/count", "/runtally/api/task_runs/history/explain"),
+)
 schemathesis.serializer.alias("application/x-ndjson", "text/plain")
 
 
@@ -68,12 +74,28 @@ def ready(url: str) -> bool:
         return False
 
 
+@functools.cache
 def document(mode: str) -> Any:
     config = schemathesis.Config.from_dict({"generation": {"mode": mode}})
     return schemathesis.openapi.from_dict(create_app(load(), history=Service()).openapi(), config=config)
 
 
-anything, allowed = document("all"), document("positive")
+MODES = [HypothesisTestMode.EXAMPLES, HypothesisTestMode.FUZZING, *([HypothesisTestMode.COVERAGE] if LONG else [])]
+"""Random cases, and in a long run before them schemathesis' table of cases, some hundreds a path."""
+
+
+def cases(mode: str, path: str, ask: Callable[[schemathesis.Case], None]) -> None:
+    """Ask with the cases of one path. They are made here and not where the tests are collected, which every process of
+    tests does for itself."""
+    whole = document(mode)
+    config = HypothesisTestConfig(project=whole.config, modes=MODES)
+    (operation,) = whole.include(path=path).get_all_operations()
+    create_test(operation=operation.ok(), test_func=examples(200)(ask), config=config)()
+
+
+def test_no_path_of_the_document_is_left_out() -> None:
+    assert {operation.ok().path for operation in document("all").get_all_operations()} == {*PATHS}
+
 
 # Refused right or wrong: Prefect's coercions accept more than a schema can say, such as "yes" for true, and its limits,
 # such as bins that end after the year 9999, are in no schema.
@@ -82,21 +104,27 @@ NOT_IN_CALENDAR = "outside the years 1 to 9999 in UTC"
 RANGE = {"history_start": at(), "history_end": at(hours=1), "history_interval_seconds": 60}
 
 
-@anything.parametrize()
-@examples(200)
-def test_every_answer_is_one_that_the_document_promises(case: schemathesis.Case, url: str) -> None:
-    # A wrong version is refused before the body is looked at.
-    case.headers.pop(VERSION_HEADER, None)
-    case.call_and_validate(base_url=url, timeout=30, excluded_checks=VERDICTS)
+@pytest.mark.property
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_is_one_that_the_document_promises(path: str, url: str) -> None:
+    def ask(case: schemathesis.Case) -> None:
+        # A wrong version is refused before the body is looked at.
+        case.headers.pop(VERSION_HEADER, None)
+        case.call_and_validate(base_url=url, timeout=30, excluded_checks=VERDICTS)
+
+    cases("all", path, ask)
 
 
-@allowed.include(path_regex="/task_runs/").parametrize()
-@examples(200)
-def test_all_filters_that_the_document_allows_are_answered(case: schemathesis.Case, url: str) -> None:
-    case.headers.pop(VERSION_HEADER, None)
-    if isinstance(case.body, dict):
-        case.body = {**case.body, **RANGE}
-    answer = case.call_and_validate(base_url=url, timeout=30, excluded_checks=VERDICTS)
-    if answer.status_code != 200:
-        # What no schema can say of a time with an offset.
-        assert {error["msg"] for error in answer.json()["exception_detail"]} == {f"Value error, {NOT_IN_CALENDAR}"}
+@pytest.mark.property
+@pytest.mark.parametrize("path", [path for path in PATHS if "/task_runs/" in path])
+def test_all_filters_that_the_document_allows_are_answered(path: str, url: str) -> None:
+    def ask(case: schemathesis.Case) -> None:
+        case.headers.pop(VERSION_HEADER, None)
+        if isinstance(case.body, dict):
+            case.body = {**case.body, **RANGE}
+        answer = case.call_and_validate(base_url=url, timeout=30, excluded_checks=VERDICTS)
+        if answer.status_code != 200:
+            # What no schema can say of a time with an offset.
+            assert {error["msg"] for error in answer.json()["exception_detail"]} == {f"Value error, {NOT_IN_CALENDAR}"}
+
+    cases("positive", path, ask)

@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0, help="as many cycles as begin in so many minutes")
     parser.add_argument("--seed", type=int, default=None, help="which faults, events and questions; default: random")
     parser.add_argument("--rule", action="append", default=[], choices=[rule.name for rule in RULES], help="only these")
+    parser.add_argument("--world", choices=driver.WORLDS, help="only there; default: in both, one after the other")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     lack = jars.missing()
@@ -35,7 +36,7 @@ def main() -> int:
     print(f"seed {seed}, logs in {folder}", file=sys.stderr)
     # Clients in this process say many times a second that a server is away.
     logging.basicConfig(filename=folder / "driver.log", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    done = asyncio.run(driver.run(folder, seed, cycles, until_s, given.rule, report.say))
+    done = asyncio.run(driver.run(folder, seed, cycles, until_s, given.rule, given.world, report.say))
     report.show(done, as_json=given.json)
     return 1 if done.trouble else 0
 

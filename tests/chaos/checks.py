@@ -26,6 +26,8 @@ from .world import TroubleError, World
 _MOST_SHOWN = 20
 _MOST_CHECKED = 6
 _ASK_EVERY_S = 0.3
+_NO_RECORDS = "RUNTALLY_RAW_RETENTION"
+"""What the refusal of a question says that needs records of days without any."""
 
 Body = dict[str, Any]
 Asked = tuple[str, Body]
@@ -43,13 +45,16 @@ class Answer:
         self.now_us = body_time_us(now)
         self.ledger = {name: int(offset) for name, offset in (part.split(":") for part in ledger.split(","))}
         self.plan = answer.headers.get("x-runtally-plan", "")
+        self.exact = "x-runtally-exact" not in answer.headers
 
     def differences(self, reference: Reference) -> list[str]:
         """How it differs from what is true."""
-        if self.path == HISTORY:
-            want: Any = reference.history(self.body, self.now_us)
-        else:
-            want = reference.count(self.body)
+        return self.differs_from(
+            reference.history(self.body, self.now_us) if self.path == HISTORY else reference.count(self.body)
+        )
+
+    def differs_from(self, want: Any) -> list[str]:
+        """How it differs from that JSON."""
         if self.found == want:
             return []
         asked = f"{self.path} {self.body} at {self.now_us} of {self.ledger} ({self.plan})"
@@ -81,12 +86,15 @@ def questions(dice: random.Random, traffic: Traffic, count: int) -> Iterator[Ask
 
 
 async def ask(client: httpx.AsyncClient, asked: Asked) -> Answer | str:
-    """The answer, or what 503 says why there is none now. Raises `TroubleError` for anything else."""
+    """The answer, or what 503 says why there is none now, or 422 why there is none any more. Raises `TroubleError` for
+    anything else."""
     path, body = asked
     answer = await client.post(path, json=body)
     if answer.status_code == 503:
         if "retry-after" not in answer.headers:
             raise TroubleError(f"503 without Retry-After: {answer.text}")
+        return answer.text
+    if answer.status_code == 422 and _NO_RECORDS in answer.text:
         return answer.text
     if answer.status_code != 200:
         raise TroubleError(f"{answer.status_code} for {path} {body}: {answer.text}")
@@ -116,7 +124,11 @@ class Client:
                 await asyncio.sleep(_ASK_EVERY_S)
 
     def differences(self, log: Log) -> list[str]:
-        """How some of the answers so far differ from what was true then."""
+        """How some of the answers so far differ from what was true then. What that was where days are forgotten, the
+        reference cannot tell."""
+        if self._world.forgets:
+            self._answers, self.checked = [], 0
+            return []
         chosen = self._dice.sample(self._answers, min(len(self._answers), _MOST_CHECKED))
         self._answers, self.checked = [], len(chosen)
         return [words for answer in chosen for words in answer.differences(log.at(answer.ledger))]
@@ -136,8 +148,8 @@ class QuietPoint:
         found = [f"acknowledged, but not in the log: {value!r}" for _, value in acked - log.values][:_MOST_SHOWN]
         found += [f"bad, but no dead letter: {place}" for place in log.bad - log.buried][:_MOST_SHOWN]
         found += [f"a dead letter of a good event: {place}" for place in log.buried - log.bad][:_MOST_SHOWN]
+        found += await self._stored()
         found += await self._answers(asked)
-        found += await self._cells()
         return found
 
     async def _answers(self, asked: list[Asked]) -> list[str]:
@@ -145,16 +157,32 @@ class QuietPoint:
         async with httpx.AsyncClient(base_url=self._world.url, timeout=60) as client:
             for one in asked:
                 answer = await ask(client, one)
-                if isinstance(answer, str):
-                    found.append(f"503 at a quiet point: {answer} for {one}")
-                elif answer.ledger != self._log.next:
+                if isinstance(answer, Answer) and answer.ledger != self._log.next:
                     found.append(f"an answer of {answer.ledger}, the log ends at {self._log.next}")
+                elif self._world.forgets:
+                    found += await self._differs_from_shadow(one, answer)
+                elif isinstance(answer, str):
+                    found.append(f"no answer at a quiet point: {answer} for {one}")
                 else:
                     found += answer.differences(self._log.reference)
         return found
 
-    async def _cells(self) -> list[str]:
+    async def _differs_from_shadow(self, asked: Asked, answer: Answer | str) -> list[str]:
+        """Of what has been forgotten only who forgot it by the same log can tell. Which minutes count as a whole is
+        a matter of how wide their zones have become, so that inexact answers need not be the same."""
+        path, body = asked
+        other = await self._shadow.asked(path, body, answer.now_us if isinstance(answer, Answer) else 0)
+        if isinstance(answer, str):
+            return [] if _NO_RECORDS in answer and other.status_code == 422 else [f"{asked}: {answer}, {other.text}"]
+        if other.status_code != 200:
+            return [f"{asked}: an answer instead of {other.text}"]
+        if answer.exact and "x-runtally-exact" not in other.headers:
+            return answer.differs_from(other.json())
+        return []
+
+    async def _stored(self) -> list[str]:
         verified = await verify(self._world.settings, None, lambda _done, _total: None)
         found = [f"verify: {one}" for one in verified.named[:_MOST_SHOWN]]
         await self._shadow.follow()
-        return found + await self._shadow.differences(self._world.settings)
+        generation = await self._world.generation()
+        return found + await self._shadow.differences(self._world.settings, generation)

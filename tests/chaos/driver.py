@@ -15,20 +15,25 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtally.store.keys import Keys
-from runtally.store.ledger import GENERATION
 
+from ..strategies.pools import BASE_US
 from .checks import Client, QuietPoint, questions
 from .log import Log
 from .producers import Producers
 from .rules import RULES, Rule
 from .shadow import Shadow
-from .traffic import Traffic, beacon
+from .traffic import DAY_US, Told, Traffic, beacon
 from .world import TroubleError, World, until
 
 _RECOVERED_WITHIN_S = 90
 _QUIET_WITHIN_S = 90
 _QUESTIONS = 14
 _REBUILT_EVERY = 20
+WORLDS = {"keeping": 0.65, "forgetting": 1.0}
+"""Up to which share of all cycles they are in a world that keeps everything, and in one with retentions."""
+_FORGETTING_BEGINS_US = BASE_US + 3 * DAY_US
+"""Its time goes on by days, and may never be ahead of the real one; hostile events are of the days around."""
+_DAYS = (0, 0, 1, 1, 3, 9, 12, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Cycle:
 
     number: int
     rule: str
+    forgets: bool
     traffic: bool
     events: int
     recovery_s: float
@@ -56,20 +62,47 @@ class Run:
 
 
 async def run(
-    folder: Path, seed: int, cycles: int, until_s: float, rules: list[str], say: Callable[[str], None]
+    folder: Path,
+    seed: int,
+    cycles: int,
+    until_s: float,
+    rules: list[str],
+    only: str | None,
+    say: Callable[[str], None],
 ) -> Run:
-    """So many cycles, or as many as begin within so many seconds; ends with the first trouble."""
+    """So many cycles, or as many as begin within so many seconds; ends with the first trouble. In one world only, or in
+    those of `WORLDS`, one after the other."""
     began = time.monotonic()
     done = Run(seed, folder)
     dice = random.Random(seed)
-    world = World(folder, partitions=8, workers=3)
+    for name, share in ({only: 1.0} if only else WORLDS).items():
+        if not done.trouble:
+            await _live(done, dice, rules, round(cycles * share), began + until_s * share, say, name)
+    done.seconds = time.monotonic() - began
+    return done
+
+
+async def _live(
+    done: Run,
+    dice: random.Random,
+    rules: list[str],
+    cycles: int,
+    until_s: float,
+    say: Callable[[str], None],
+    name: str,
+) -> None:
+    """Cycles in a world of their own, until there are so many in all or it is so late."""
+    forgets = name == "forgetting"
+    chosen = [rule for rule in RULES if (not rules or rule.name in rules) and (forgets or not rule.forgetting)]
+    if not chosen or len(done.cycles) >= cycles:
+        return
+    world = World(done.folder / name, partitions=8, workers=3, forgets=forgets)
     try:
         await world.start()
         driver = _Driver(world, dice, done, say)
         await driver.start()
-        chosen = [rule for rule in RULES if not rules or rule.name in rules]
         try:
-            while len(done.cycles) < cycles and time.monotonic() - began < until_s and not done.trouble:
+            while len(done.cycles) < cycles and time.monotonic() < until_s and not done.trouble:
                 await driver.cycle(_next(chosen, done, dice))
             if not done.trouble:
                 done.trouble += await driver.rebuilt()
@@ -81,8 +114,6 @@ async def run(
         done.trouble += ["".join(traceback.format_exception(errors))]
     finally:
         world.stop()
-        done.seconds = time.monotonic() - began
-    return done
 
 
 def _next(rules: list[Rule], done: Run, dice: random.Random) -> Rule:
@@ -99,8 +130,9 @@ class _Driver:
         self._say = say
         self._log = Log(world.settings)
         self._shadow = Shadow(world.settings.model_copy(update={"redis_url": world.aside.url}), self._log)
-        self._producers = Producers(world, dice)
-        self._traffic = Traffic(world.settings, dice, time.time_ns() // 1000)
+        self._producers = Producers(world, dice, self._time_ms)
+        begin_us = _FORGETTING_BEGINS_US if world.forgets else time.time_ns() // 1000
+        self._traffic = Traffic(world.settings, dice, begin_us)
         self._rebuilds = 0
         self._client = Client(world, self._traffic, dice)
         self._quiet = QuietPoint(world, self._log, self._shadow)
@@ -118,9 +150,14 @@ class _Driver:
         world, dice = self._world, self._dice
         before = self._log.events
         traffic = rule.traffic if rule.traffic is not None else dice.random() < 0.7
-        told = self._traffic.cycle(dice.randrange(20, 90)) if traffic else []
+        told: list[Told] = []
+        if traffic:
+            if world.forgets and (days := dice.choice(_DAYS)):
+                told += self._traffic.days(days)
+            told += self._traffic.cycle(dice.randrange(20, 90))
         told += rule.tell(self._traffic, dice)
-        self._note(f"{len(self._done.cycles) + 1} {rule.name}{', with traffic' if traffic else ''}")
+        words = f"{', with traffic' if traffic else ''}{', forgetting' if world.forgets else ''}"
+        self._note(f"{len(self._done.cycles) + 1} {rule.name}{words}")
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._producers.send(told, dice.uniform(1, 4)))
             asking = group.create_task(self._client.ask_until(sending))
@@ -143,7 +180,7 @@ class _Driver:
         events = self._log.events - before
         number = len(self._done.cycles) + 1
         answers = len(asked) + self._client.checked
-        self._done.cycles.append(Cycle(number, rule.name, traffic, events, recovery_s, answers))
+        self._done.cycles.append(Cycle(number, rule.name, world.forgets, traffic, events, recovery_s, answers))
         self._note(f"  {'WRONG' if found else 'right'}: {events} events, lived again after {recovery_s:.1f} s")
 
     async def rebuilt(self) -> list[str]:
@@ -185,10 +222,14 @@ class _Driver:
         except (KafkaError, RedisError):
             return False
 
+    def _time_ms(self) -> int | None:
+        return self._traffic.now_us // 1000 if self._world.forgets else None
+
     async def _ledgers(self) -> dict[str, int]:
         settings = self._world.settings
         async with Redis.from_url(settings.redis_url, protocol=2, socket_timeout=2) as redis:
-            keys = {name: Keys(settings.redis_prefix, GENERATION, name).ledger for name in self._log.records}
+            generation = await self._world.generation()
+            keys = {name: Keys(settings.redis_prefix, generation, name).ledger for name in self._log.records}
             return {name: int(await redis.hget(key, "next") or -1) for name, key in keys.items()}
 
     def _note(self, words: str) -> None:

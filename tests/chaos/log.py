@@ -14,8 +14,6 @@ from runtally.store.keys import CATALOG
 from ..reference import Reference
 from ..reference.events import BadEventError, Fact, IgnoredEventError, parse
 
-_SKEW_US = 86_400_000_000
-
 
 class Place(NamedTuple):
     """Where a record is."""
@@ -95,7 +93,7 @@ class Log:
         self.records[name].append(record)
         self.values.add((tp.topic, record.value))
         try:
-            fact = parse(record.value, record.timestamp * 1000 + _SKEW_US)
+            fact = parse(record.value, record.timestamp * 1000 + self._settings.max_clock_skew)
             if (fact.entity in ("flow", "deployment")) != (name == CATALOG):
                 raise BadEventError("the other topic's entity")
         except BadEventError:

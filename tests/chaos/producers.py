@@ -1,6 +1,7 @@
 """Producers of three kinds, each sending until the broker has said that it has everything.
 
-`acked` holds every value that was acknowledged: each of them has to be in the log.
+`acked` holds every value that was acknowledged: each of them has to be in the log. Where the producers say what time it
+is (`time_ms`; None: the broker does) nothing goes through the API, which knows only the real one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ _AGAIN_S = 0.2
 class Producers:
     """Those of one world."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
+    def __init__(self, world: World, dice: random.Random, time_ms: Callable[[], int | None]) -> None:
         self._world = world
         self._dice = dice
+        self._time_ms = time_ms
         self._publisher = Publisher(world.settings)
         self._forgetful: AIOKafkaProducer | None = None
         self.acked: set[tuple[str, bytes]] = set()
@@ -52,7 +54,7 @@ class Producers:
         first, second = by_http[::2], by_http[1::2]
         kinds: list[tuple[Callable[[Sequence[Told]], Awaitable[None]], list[Told]]] = [
             (self._steadily, first + other),
-            (self._forgetfully if self._dice.random() < 0.5 else self._by_http, second),
+            (self._forgetfully if self._world.forgets or self._dice.random() < 0.5 else self._by_http, second),
         ]
         await asyncio.gather(*(self._spread(chunks, send, seconds) for send, chunks in kinds))
 
@@ -67,7 +69,8 @@ class Producers:
 
     async def _steadily(self, chunk: Sequence[Told]) -> None:
         """Idempotent, with acks of all replicas, as runtally's own commands publish."""
-        records = [Record(one.topic, one.key, one.value, partition=one.partition) for one in chunk]
+        time_ms = self._time_ms()
+        records = [Record(one.topic, one.key, one.value, (), one.partition, time_ms) for one in chunk]
         while True:
             try:
                 await self._publisher.forward(records)
@@ -86,7 +89,10 @@ class Producers:
                     )
                     await self._forgetful.start()
                 for _ in range(self._dice.choice((1, 1, 1, 2))):
-                    sent = [await self._forgetful.send(one.topic, one.value, one.key) for one in chunk]
+                    sent = [
+                        await self._forgetful.send(one.topic, one.value, one.key, timestamp_ms=self._time_ms())
+                        for one in chunk
+                    ]
                     await asyncio.gather(*sent)
                 return
             except KafkaError:

@@ -39,7 +39,7 @@ def show(done: Run, *, as_json: bool) -> None:
     console = Console()
     table = Table(title=f"{len(done.cycles)} cycles in {done.seconds / 60:.1f} min, seed {done.seed}")
     table.add_column("fault")
-    for name in ("cycles", "events", "answers", "recovery p50 s", "max s"):
+    for name in ("cycles", "forgetting", "events", "answers", "recovery p50 s", "max s"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(*(f"{value:,}" if not isinstance(value, str) else value for value in row.values()))
@@ -62,10 +62,12 @@ def _by_rule(cycles: list[Cycle]) -> list[dict[str, Any]]:
     for rule in [*dict.fromkeys(cycle.rule for cycle in cycles), ""]:
         those = [cycle for cycle in cycles if rule in ("", cycle.rule)]
         times = sorted(cycle.recovery_s for cycle in those) or [0.0]
+        forgetting = sum(cycle.forgets for cycle in those)
         rows.append(
             {
                 "fault": rule or "all",
                 "cycles": len(those),
+                "forgetting": forgetting,
                 "events": sum(cycle.events for cycle in those),
                 "answers": sum(cycle.answers for cycle in those),
                 "recovery_p50_s": round(times[len(times) // 2], 1),

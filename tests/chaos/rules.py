@@ -30,12 +30,13 @@ def _no_more(traffic: Traffic, dice: random.Random) -> Sequence[Told]:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One kind of fault: what happens to the processes, and what producers tell besides. `traffic`: whether it needs
-    traffic; None: it comes with and without."""
+    traffic; None: it comes with and without. `forgetting`: only where days pass and are forgotten."""
 
     name: str
     happen: Happen = _nothing
     tell: Tell = _no_more
     traffic: bool | None = None
+    forgetting: bool = False
 
 
 async def _kill_worker(world: World, dice: random.Random) -> str:
@@ -130,6 +131,47 @@ async def _empty_redis_and_kill_worker(world: World, dice: random.Random) -> str
     return f"{await _empty_redis(world, dice)}; {await _kill_worker(world, dice)}"
 
 
+async def _rebuild(world: World, dice: random.Random) -> str:
+    """All data anew from the log. Some are killed, at any moment; the next one goes on."""
+    killed = 0
+    while killed < 2 and dice.random() < 0.5:
+        command = world.start_rebuild()
+        await asyncio.sleep(dice.uniform(1, 6))
+        await asyncio.to_thread(command.stop, 0)
+        killed += 1
+    await world.rebuilt(world.start_rebuild())
+    return f"rebuild --from-log, after {killed} that were killed"
+
+
+async def _rebuild_amid(world: World, dice: random.Random) -> str:
+    """Something else happens while all data are made anew."""
+    command = world.start_rebuild()
+    await asyncio.sleep(dice.uniform(1, 5))
+    other = dice.choice(
+        (_kill_worker, _pause_worker, _kill_redis, _cut_redis, _stall_redis, _empty_redis, _restart_broker, _kill_api)
+    )
+    words = await other(world, dice)
+    world.put_right()
+    commands = await world.rebuilt(command)
+    return f"rebuild --from-log, amid it {words}; done by the {commands}."
+
+
+async def _rebuild_twice(world: World, dice: random.Random) -> str:
+    """Two at once: one of them does it."""
+    commands = [world.start_rebuild()]
+    await asyncio.sleep(dice.uniform(0, 2))
+    commands.append(world.start_rebuild())
+    for command in commands:
+        await world.rebuilt(command)
+    return "two rebuilds --from-log at once"
+
+
+async def _kill_while_days_are_forgotten(world: World, dice: random.Random) -> str:
+    """With the first events of another day shards put away what is old."""
+    await asyncio.sleep(dice.uniform(0, 2))
+    return await _kill_worker(world, dice)
+
+
 RULES: Final = (
     Rule("kill worker", _kill_worker),
     Rule("kill all workers", _kill_all_workers),
@@ -148,4 +190,14 @@ RULES: Final = (
     Rule("delete flow runs", tell=lambda traffic, dice: traffic.deletes(40), traffic=True),
     Rule("poison", tell=lambda traffic, dice: traffic.poison(150), traffic=True),
     Rule("late by an hour", tell=lambda traffic, dice: traffic.late(), traffic=True),
+    Rule("rebuild from the log", _rebuild),
+    Rule("rebuild from the log, and another fault", _rebuild_amid),
+    Rule("two rebuilds from the log", _rebuild_twice, traffic=True),
+    Rule(
+        "days pass, and worker",
+        _kill_while_days_are_forgotten,
+        lambda traffic, dice: traffic.days(dice.choice((1, 10, 31, 45))),
+        traffic=True,
+        forgetting=True,
+    ),
 )

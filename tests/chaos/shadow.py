@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
+import httpx
 import numpy as np
 from redis.asyncio import Redis
 
@@ -27,12 +31,15 @@ from runtally.store.records import (
     decode_task_run,
 )
 from runtally.store.shard import Shard, shard
+from runtally.stream.intake import by_day
 from runtally.stream.log import mark_of
 
+from ..asking import Asking, asking
 from .log import Log
 
 _BATCH: Final = 3000
 _MOST_SHOWN: Final = 20
+_READY_WITHIN_S: Final = 60
 _NOT_COMPARED: Final = (b"ledger", b"states", b"cohorts", b"days", b"touched", b"touched_ids", b"rebuild", b"leaving")
 _STATE_FIELDS: Final = {b"flow_runs": 3, b"flows": 0, b"deployments": 0}
 
@@ -49,6 +56,8 @@ class Shadow:
         self._log = log
         self._partition_of = Partitioner(settings.partitions)
         self._shards: dict[str, Shard] = {}
+        self._stack = AsyncExitStack()
+        self._api: Asking | None = None
         self._applied = dict.fromkeys(log.records, 0)
 
     async def start(self) -> None:
@@ -62,26 +71,41 @@ class Shadow:
         """Disconnect."""
         for one in self._shards.values():
             await one.close()
+        await self._stack.aclose()
         await self._redis.aclose()
 
     async def follow(self, batch: int = _BATCH) -> None:
         """Apply what has been read of the log since, so many records at once."""
         for name, records in self._log.records.items():
             for at in range(self._applied[name], len(records), batch):
-                await self._apply(name, records[at : at + batch])
+                here = self._shards[name]
+                for part in by_day(records[at : at + batch], here.watermark_us, time.time_ns() // 1000):
+                    await self._apply(here, part)
             self._applied[name] = len(records)
 
-    async def differences(self, settings: Settings) -> list[str]:
+    async def differences(self, settings: Settings, generation: str = GENERATION) -> list[str]:
         """How another store of the same log differs, in words."""
         found: list[str] = []
         async with Redis.from_url(settings.redis_url, protocol=2) as other:
             for name in self._shards:
-                have = await contents(other, settings, name)
+                have = await contents(other, settings, name, generation)
                 want = await contents(self._redis, self.settings, name)
                 found += [f"shard {name}: {one}" for one in differences(have, want)[:_MOST_SHOWN]]
         return found
 
-    async def _apply(self, name: str, records: list[Any]) -> None:
+    async def asked(self, path: str, body: dict[str, Any], now_us: int) -> httpx.Response:
+        """What an API of its own says at a moment."""
+        if self._api is None:
+            self._api = await self._stack.enter_async_context(asking(self.settings))
+        self._api.now_us = now_us
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while (answer := await self._api.client.post(path, json=body)).status_code == 503:
+            assert time.monotonic() < deadline, answer.text
+            await asyncio.sleep(0.05)
+        return answer
+
+    async def _apply(self, here: Shard, records: Sequence[Any]) -> None:
+        name = here.name
         found = parse_all(
             [record.value for record in records],
             topic="catalog" if name == CATALOG else "runs",
@@ -95,7 +119,6 @@ class Shadow:
             and (name == CATALOG or str(self._partition_of(one)) == name)
         ]
         watermark_us = max(record.timestamp for record in records) * 1000
-        here = self._shards[name]
         await here.apply(Batch(here.next_offset, records[-1].offset + 1, changes, mark_of(records[-1]), watermark_us))
 
 
@@ -103,9 +126,9 @@ async def _no_record(offset: int) -> Mark | None:
     raise AssertionError(offset)
 
 
-async def contents(redis: Redis, settings: Settings, name: str) -> Contents:
+async def contents(redis: Redis, settings: Settings, name: str, generation: str = GENERATION) -> Contents:
     """What a shard holds."""
-    keys = Keys(settings.redis_prefix, GENERATION, name)
+    keys = Keys(settings.redis_prefix, generation, name)
     states = States(decode_states(await redis.lrange(keys.states, 0, -1)))
     cohorts = decode_cohorts(await redis.lrange(keys.cohorts, 0, -1))
     found: Contents = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from ..strategies.pools import text_of
 SAMPLE = Path(__file__).parent.parent / "data" / "prefect-events.jsonl"
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
+DAY_US = 24 * HOUR_US
+_ALIVE_US = 300 * SECOND_US
 BEGIN_US = 8 * HOUR_US
 """So long before now the estate begins, so that none of its times is ahead of the broker's clock."""
 _ERA = 12
@@ -67,19 +70,19 @@ class Traffic:
         self._cycle = 0
         self._latest_us = now_us - HOUR_US
         self._told: list[Told] = []
-        self._sample = [
-            message
-            for line in SAMPLE.read_bytes().splitlines()
-            if isinstance(message := checked(line, settings, now_us), Message)
-        ]
+        self._sample = [Told(*message) for message in _good(SAMPLE.read_bytes().splitlines(), settings, now_us)]
 
     def begin(self) -> list[Told]:
         """The catalog, and the runs that are there at the beginning."""
-        told = [Told(*message) for message in self._player.catalog()]
-        told += [
-            Told(*m) for messages in self._player.catch_up(self.now_us - 300 * SECOND_US, self.now_us) for m in messages
-        ]
-        self._note(told)
+        return [*(Told(*message) for message in self._player.catalog()), *self._alive()]
+
+    def days(self, count: int) -> list[Told]:
+        """So many days pass of which nothing is told. Runs that had not ended go on as if there were no more of them,
+        unless something of them comes late."""
+        self.now_us += count * DAY_US
+        self._latest_us += count * DAY_US
+        told = self._alive()
+        self._told += told
         return told
 
     def cycle(self, seconds: int) -> list[Told]:
@@ -92,7 +95,7 @@ class Traffic:
         told += [*self.deletes(self._dice.randrange(4)), *self.poison(self._dice.randrange(12))]
         told += self._dice.choices(told, k=len(told) // 10)
         if self._dice.random() < 0.3:
-            told += [Told(*message) for message in self._sample]
+            told += self._sample
         told = [self._misplaced(one) if self._dice.random() < 0.02 else one for one in told]
         self._dice.shuffle(told)
         self._told += told
@@ -127,6 +130,13 @@ class Traffic:
             for value in self._dice.choices(POISON, k=count)
         ]
 
+    def _alive(self) -> list[Told]:
+        """The runs that did something lately, as they are now."""
+        since = self.now_us - _ALIVE_US
+        told = [Told(*m) for messages in self._player.catch_up(since, self.now_us) for m in messages]
+        self._note(told)
+        return told
+
     def _note(self, told: list[Told]) -> None:
         for one in told:
             if b'"entity":"flow_run"' in one.value:
@@ -150,12 +160,7 @@ class Traffic:
         dices = [random.Random(self._dice.randrange(1 << 60)) for _ in range(self._dice.randrange(10, 60))]
         for event in estate_of(dices, self._latest_us):
             value = json.dumps(_moved(event, space)).encode()
-            try:
-                message = checked(value, self._settings, self._latest_us)
-            except BadEventError:
-                continue
-            assert isinstance(message, Message)
-            yield Told(*message)
+            yield from (Told(*message) for message in _good([value], self._settings, self._latest_us))
 
     def _event(self, entity: str, key: str, data: dict[str, Any]) -> Told:
         event = {"entity": entity, "action": "delete", "occurred": text_of(self.now_us), "data": data}
@@ -173,6 +178,15 @@ def beacon(settings: Settings, now_us: int) -> Told:
     data = {"id": own_id, "flow_id": "beacons"}
     event = {"entity": "flow_run", "action": "upsert", "occurred": text_of(now_us), "data": data}
     return Told(settings.runs_topic, own_id.encode(), json.dumps(event).encode())
+
+
+def _good(values: Sequence[bytes], settings: Settings, latest_us: int) -> Iterator[Message]:
+    """Those that are events of interest, and not of times that are too far ahead."""
+    for value in values:
+        with suppress(BadEventError):
+            message = checked(value, settings, latest_us)
+            if isinstance(message, Message):
+                yield message
 
 
 def _moved(event: Any, space: int) -> Any:

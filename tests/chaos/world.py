@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 from collections.abc import Callable
@@ -10,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis.asyncio import Redis
 
 from runtally.embedded import ports
 from runtally.embedded.child import Child
 from runtally.embedded.valkey import Valkey
 from runtally.ops import topics
 from runtally.settings import Settings
+from runtally.store.keys import live_key
+from runtally.store.ledger import GENERATION
 
 from ..servers.jars import JarKafka
 
 NAME = "chaos"
+_COMMAND_WITHIN_S = 150
+_COMMANDS = 6
+_PASSING = ("is away", "are no data", "Is another", "another rebuild from the log", "has no topic")
+"""What a command may fail with while things go wrong: the next one may succeed."""
 
 
 class TroubleError(Exception):
@@ -27,10 +36,14 @@ class TroubleError(Exception):
 
 
 class World:
-    """All processes, with their data and logs in `folder`."""
+    """All processes, with their data and logs in `folder`.
 
-    def __init__(self, folder: Path, partitions: int, workers: int) -> None:
+    In one that `forgets` there are retentions, of days, and the time of the log is what its producers say.
+    """
+
+    def __init__(self, folder: Path, partitions: int, workers: int, *, forgets: bool) -> None:
         self.folder = folder
+        self.forgets = forgets
         self.kafka = JarKafka(folder / "kafka")
         self.valkey = Valkey(folder / "valkey")
         self.aside = Valkey(folder / "aside")
@@ -38,8 +51,8 @@ class World:
             **{"kafka": self.kafka.address, "redis_url": self.valkey.url, "partitions": partitions},
             **{"topic_prefix": NAME, "redis_prefix": NAME, "group_id": NAME},
             "api_port": ports.any_free(),
-            # Runs of any age take part, and all of them are asked for.
-            **{"raw_retention": "never", "rollup_retention": "never"},
+            # Where nothing is forgotten runs of any age take part, and all of them are asked for.
+            **{"raw_retention": "10d" if forgets else "never", "rollup_retention": "40d" if forgets else "never"},
         }
         self._environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in given.items()}
         self.settings = Settings(**given)
@@ -56,6 +69,8 @@ class World:
     async def start(self) -> None:
         """Start everything; returns when the API is ready."""
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in (self.kafka, self.valkey, self.aside)))
+        if self.forgets:
+            await self._create_with_producers_time()
         await topics.create(self.settings)
         self.api.start()
         self.put_right()
@@ -86,12 +101,50 @@ class World:
         self.workers.remove(worker)
         await asyncio.to_thread(worker.stop, grace_s)
 
+    def start_rebuild(self, *options: str) -> Child:
+        """Start a `runtally rebuild --from-log`."""
+        self._made += 1
+        name = f"rebuild-{self._made}"
+        command = [sys.executable, "-m", "runtally", "rebuild", "--from-log", "--json", *options]
+        child = Child(name, command, self.folder / f"{name}.log", self._environment)
+        child.start()
+        return child
+
+    async def rebuilt(self, command: Child) -> int:
+        """Wait for a rebuild from the log; start it anew while it fails for what goes wrong around it. How many it
+        took."""
+        for number in range(1, _COMMANDS):
+            await until(functools.partial(_is_over, command), _COMMAND_WITHIN_S, f"{command.name} ends")
+            if command.returncode == 0:
+                return number
+            if not any(words in command.tail() for words in _PASSING):
+                raise TroubleError(command.obituary())
+            await asyncio.sleep(1)
+            command = self.start_rebuild()
+        raise TroubleError(f"{_COMMANDS} rebuilds from the log failed; {command.obituary()}")
+
+    async def generation(self) -> str:
+        """The generation of the data that is live."""
+        async with Redis.from_url(self.settings.redis_url, protocol=2, socket_timeout=2) as redis:
+            found = await redis.hget(live_key(NAME), "generation")
+        return GENERATION if found is None else found.decode()
+
     def put_right(self) -> None:
         """Let go on what was stopped, and have as many workers as there should be."""
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
         while len(self.workers) < self._wanted:
             self.add_worker()
+
+    async def _create_with_producers_time(self) -> None:
+        config = {"message.timestamp.type": "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka)
+        await admin.start()
+        try:
+            topic = NewTopic(self.settings.runs_topic, self.settings.partitions, 1, topic_configs=config)
+            await admin.create_topics([topic])
+        finally:
+            await admin.close()
 
     async def ready(self) -> bool:
         """Whether the API says that its answers are complete."""
@@ -106,6 +159,10 @@ class World:
         for child in (self.api, *self.workers, self.kafka.child, self.valkey.child, self.aside.child):
             if child.died():
                 raise TroubleError(child.obituary())
+
+
+async def _is_over(child: Child) -> bool:
+    return not child.alive()
 
 
 async def until(holds: Callable[[], Any], timeout_s: float, what: str) -> None:

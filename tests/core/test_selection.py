@@ -5,11 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 
-from runtally.api.models import HistoryBody, filters_of
+from runtally.api.models import CountBody, HistoryBody, filters_of
+from runtally.core.groups import FLAG_BITS, OTHER, States
 from runtally.core.predicate import atoms, compile_filters, evaluate
+from runtally.core.selection import Extent, expected_range, selection_of, verdict
 from tests.conftest import examples
 from tests.reference import Reference
 from tests.reference.filters import selection
@@ -58,3 +61,30 @@ def test_the_tree_selects_what_the_reference_selects(events, questions):
         tree = compile_filters(filters_of(HistoryBody.model_validate(given_)))
         expected = [selection(body, short_cut=True)(each) for each in joined]
         assert [evaluate(tree, row) is True for row in rows] == expected, list(atoms(tree))
+
+
+def compiled(body: dict[str, Any]):
+    return selection_of(compile_filters(filters_of(CountBody.model_validate(body))))
+
+
+def test_only_a_range_that_all_runs_must_lie_in_narrows_the_bins():
+    task_runs = {
+        "expected_start_time": {"after_": "1970-01-01T00:00:03Z", "before_": "1970-01-01T00:00:05Z"},
+        "state": {"name": {"any_": ["Late"]}},
+    }
+    assert expected_range(compiled({"task_runs": task_runs}), 0, 9_000_000) == (3_000_000, 5_000_001)
+    task_runs["expected_start_time"] = {"after_": "1970-01-01T00:00:03Z"}
+    either = compiled({"task_runs": {"operator": "or_", **task_runs}})
+    assert expected_range(either, 0, 9_000_000) == (0, 9_000_000)
+
+
+def test_runs_of_states_past_the_cap_may_be_of_any_name_that_is_asked_for():
+    states = States()
+    states.extend([("COMPLETED", "Completed"), ("FAILED", "Failed")])
+    known = [number for number, state in enumerate(states.names) if state is not None]
+    group = np.array([number << FLAG_BITS for number in [*known, OTHER]], np.uint32)
+    nothing = np.zeros(len(group), np.int64)
+    entries = Extent(group, nothing, nothing.astype(bool), *[nothing] * 4)
+    asked = compiled({"task_runs": {"state": {"name": {"any_": ["Completed"]}}}})
+    found = verdict(asked, entries, states)
+    assert (found.possible.tolist(), found.certain.tolist()) == ([True, False, True], [True, False, False])

@@ -45,7 +45,7 @@ def letter(settings: Settings, offset: int, reason: str, key: str, value: bytes,
 
 @pytest.fixture
 async def own(settings: SettingsFactory, embedded_broker: str) -> Settings:
-    """Topics with some dead letters, one of them written twice, and something that is none."""
+    """Topics with some dead letters, two of them written twice, and something that is none."""
     settings_ = settings(kafka=embedded_broker, partitions=4, redis_url="redis://127.0.0.1:1/0")
     await topics.create(settings_)
     good = json.dumps(event(1, flow_run_id="a flow run")).encode()
@@ -54,6 +54,7 @@ async def own(settings: SettingsFactory, embedded_broker: str) -> Settings:
         letter(settings_, 1, "not JSON", "dag-a/run 1", b"{"),
         letter(settings_, 2, "not JSON", "dag-a/run 2", b"{"),
         letter(settings_, 3, "not JSON", "dag-b/run 1", b"{"),
+        letter(settings_, 4, "wrong partition", "dag-b/run 2", good),
         letter(settings_, 4, "wrong partition", "dag-b/run 2", good),
         letter(settings_, 5, "wrong topic", "", json.dumps(FLOW).encode()),
         letter(settings_, 6, "wrong type", "dag-c", b"x" * 70_000),
@@ -96,7 +97,7 @@ async def test_dead_letters_are_grouped_and_one_that_was_written_twice_counts_on
     assert (told["count"], len(told["groups"])) == (6, 4)
 
 
-async def test_what_is_good_now_is_published_again_where_it_belongs_and_the_rest_is_told(own: Settings) -> None:
+async def test_what_is_good_now_is_published_again_once_where_it_belongs_and_the_rest_is_told(own: Settings) -> None:
     tried = await dead_letters.replay(own, EVERYTHING, publish=False)
     assert (tried.published, await content(own, own.runs_topic, 4)) == (2, [])
     seen: list[tuple[int, int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from runtally.errors import FencedError, LedgerTroubleError, ServerLostError, SettingError, UnfitServerError
 from runtally.settings import Settings
 from runtally.store.connect import check, connect
+from runtally.store.fence import Batch
 from runtally.store.keys import live_key
 from runtally.store.ledger import Mark, read_ledgers
 from runtally.store.repair import accept_new_log, go_on_at
@@ -30,6 +32,10 @@ def run(number: int) -> dict:
         "expected_start_time": time,
     }
     return {"entity": "task_run", "action": "upsert", "occurred": time, "data": data}
+
+
+def batch_of(offset: int, event: dict) -> Batch:
+    return Batch(offset, offset + 1, changes_of([event], "runs"), Mark(offset, 0, 0), 0)
 
 
 async def everything(redis: Redis) -> dict[bytes, bytes]:
@@ -74,6 +80,31 @@ async def test_a_writer_overtaken_between_its_reads_and_its_commit_writes_nothin
     assert await estate.cell_differences() == []
     assert await slow.open(log(partitions=1)) == batch.next_offset
     await quick.close()
+
+
+async def test_a_worker_that_finds_a_run_moved_by_its_successor_is_refused_and_sees_no_trouble(
+    redis: Redis, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, slow, quick = (RunsShard(redis, own, 0) for _ in range(3))
+    await first.open(log(partitions=1))
+    await first.apply(batch_of(0, run(1)))
+    await slow.open(log(end=1, partitions=1))
+    records = slow._families._records
+    moved = run(1)
+    moved["occurred"] = moved["data"]["expected_start_time"] = "2026-11-24T15:00:00Z"
+
+    async def overtaken(found: Any) -> Any:
+        await quick.open(log(end=1, partitions=1))
+        await quick.apply(batch_of(1, moved))
+        return await records(found)
+
+    monkeypatch.setattr(slow._families, "_records", overtaken)
+    with pytest.raises(FencedError):
+        await slow.apply(batch_of(1, run(1)))
+    ledger = await redis.hgetall(slow._fence.keys.ledger)
+    assert (ledger[b"trouble"], ledger[b"next"]) == (b"", b"2")
+    for shard in (first, slow, quick):
+        await shard.close()
 
 
 async def test_a_batch_that_does_not_begin_where_the_ledger_ends_is_refused(estate: Estate) -> None:

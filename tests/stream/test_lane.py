@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
 
 from runtally.errors import FencedError, TooManyBadError
 from runtally.metrics import Metrics
 from runtally.store.shard import Applied, LogEnds
-from runtally.stream.consumer import Fetched
+from runtally.stream.consumer import BatchConsumer, Fetched, _Thread
 from runtally.stream.intake import by_day
 from runtally.stream.lane import Lane
 
@@ -24,6 +27,7 @@ class PlayedConsumer:
         self.dropped = 0
         self.restarts: list[int] = []
         self.held = False
+        self.assigned = True
 
     def run_of(self, tp: TP) -> int:
         return len(self.restarts) + self.dropped
@@ -34,10 +38,12 @@ class PlayedConsumer:
     async def position(self, tp: TP) -> int:
         return self.fetched
 
-    async def restart_at(self, tp: TP, offset: int) -> None:
-        self.fetched = offset
-        self.held = False
-        self.restarts.append(offset)
+    async def restart_at(self, tp: TP, offset: int) -> bool:
+        if self.assigned:
+            self.fetched = offset
+            self.held = False
+            self.restarts.append(offset)
+        return self.assigned
 
     async def hold(self, tp: TP) -> None:
         self.held = True
@@ -101,6 +107,17 @@ async def test_a_run_that_was_dropped_is_fetched_again_though_nothing_follows_it
     consumer.dropped += 1
     await followed.pulse()
     assert consumer.restarts == [5, 5]
+
+
+async def test_a_lane_whose_partition_is_given_away_while_it_opens_waits() -> None:
+    followed, consumer, _ = lane()
+    consumer.assigned = False
+    await followed.pulse()
+    assert (followed.state, followed.next_offset) == ("waiting", None)
+    assert "given to another worker" in followed.trouble
+    consumer.assigned = True
+    await followed.pulse()
+    assert (followed.state, consumer.restarts) == ("live", [5])
 
 
 async def test_a_quiet_partition_is_left_alone_and_reported_as_read() -> None:
@@ -200,3 +217,20 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
     shard.trouble = ""
     await followed.pulse()
     assert (followed.state, followed.trouble, consumer.restarts, consumer.held) == ("live", "", [5, 5], False)
+
+
+async def test_what_is_asked_of_a_partition_that_was_given_away_is_answered_with_nothing() -> None:
+    tp = TP("t", 0)
+    state = SubscriptionState()
+    state.assign_from_user([TP("t", 1)])
+    inner = SimpleNamespace(_subscription=state)
+    calls = {name: partial(getattr(AIOKafkaConsumer, name), inner) for name in ("position", "highwater")}
+    thread: Any = object.__new__(_Thread)
+    thread._consumer = SimpleNamespace(seek=state.seek, **calls)
+    thread.consumer = SimpleNamespace(in_transaction=False)
+    consumer: Any = object.__new__(BatchConsumer)
+    consumer._thread = thread
+    thread.call_thread = lambda function, *arguments: function(*arguments)
+    assert await thread.restart(tp, 5) is False
+    assert await consumer.position(tp) is None
+    assert consumer.highwater(tp) is None

@@ -88,8 +88,9 @@ class Shelf:
         self._long: Columns | None = None
         self._spans: dict[int, tuple[int, int]] = {}
         self._placed: list[Runs] = []
+        self._alive: Mask | None = None
+        self._keeps: dict[int, Mask | None] = {}
         self._held: Sequence[Block] = ()
-        self._units: list[Unit] = []
         self._wanted: Sequence[Block] = ()
         self._parts: list[Part] = []
 
@@ -97,44 +98,59 @@ class Shelf:
         """The runs of the wanted blocks; `held` are all that the reader keeps, the wanted among them."""
         with self._lock:
             if held is not self._held:
-                self._units = _units(held)
-                if self._unfit(self._units):
-                    self._make([runs for runs, _ in self._units])
+                if self._unfit(held):
+                    self._make(held)
+                self._mask(held)
                 self._held, self._wanted, self._parts = held, (), []
-            asked = list(map(id, wanted))
-            if asked != list(map(id, self._wanted)):
-                every = asked == list(map(id, held))
-                self._parts = self._find(self._units if every else _units(wanted))
-                self._wanted = wanted
+            if list(map(id, wanted)) != list(map(id, self._wanted)):
+                self._wanted, self._parts = wanted, self._find(wanted)
             return self._parts
 
-    def _unfit(self, held: Sequence[Unit]) -> bool:
-        alive = sum(len(runs) for runs, _ in held if id(runs) in self._spans)
-        loose = sum(len(runs) for runs, _ in held) - alive
+    def _unfit(self, held: Sequence[Block]) -> bool:
+        sizes = [(len(runs.ids), id(runs) in self._spans) for runs, _ in _units(held)]
+        alive = sum(size for size, placed in sizes if placed)
+        loose = sum(size for size, _ in sizes) - alive
         dead = (len(self._long) if self._long else 0) - alive
         return (loose + dead) * _LOOSE_PART > alive
 
-    def _make(self, placed: list[Runs]) -> None:
+    def _make(self, held: Sequence[Block]) -> None:
+        placed = [runs for runs, _ in _units(held)]
         # What has an id here is kept here: no later object can get the same.
         self._placed = placed
         self._long = Columns.of(placed) if placed else None
         ends = np.cumsum([len(runs) for runs in placed]).tolist()
         self._spans = {id(runs): (end - len(runs), end) for runs, end in zip(placed, ends, strict=True)}
+        self._alive, self._keeps = None, {}
 
-    def _find(self, wanted: Sequence[Unit]) -> list[Part]:
-        spans: list[tuple[int, int, list[Unit]]] = []
+    def _mask(self, held: Sequence[Block]) -> None:
+        """Mask what has been replaced; parts that were given before keep the mask that they have."""
+        changed = [block for block in held if self._keeps.get(id(block.base)) is not block.keep]
+        if not changed:
+            return
+        alive = np.ones(len(self._long or ()), np.bool_) if self._alive is None else self._alive.copy()
+        for block in changed:
+            if (span := self._spans.get(id(block.base))) is not None:
+                alive[slice(*span)] = True if block.keep is None else block.keep
+                self._keeps[id(block.base)] = block.keep
+        self._alive = alive
+
+    def _find(self, wanted: Sequence[Block]) -> list[Part]:
+        spans: list[tuple[int, int]] = []
         loose: list[Unit] = []
-        for unit in wanted:
-            span = self._spans.get(id(unit[0]))
+        for runs, keep in _units(wanted):
+            span = self._spans.get(id(runs))
             if span is None:
-                loose.append(unit)
+                loose.append((runs, keep))
             elif spans and spans[-1][1] == span[0]:
-                begin, _, units = spans.pop()
-                units.append(unit)
-                spans.append((begin, span[1], units))
+                spans[-1] = spans[-1][0], span[1]
             else:
-                spans.append((*span, [unit]))
-        parts = [(self._long.part(begin, end), _alive(units)) for begin, end, units in spans] if self._long else []
+                spans.append(span)
+        alive = self._alive
+        parts: list[Part] = [
+            (self._long.part(begin, end), None if alive is None else alive[begin:end])
+            for begin, end in spans
+            if self._long
+        ]
         if loose:
             parts.append((Columns.of([runs for runs, _ in loose]), _alive(loose)))
         return parts
@@ -142,18 +158,11 @@ class Shelf:
 
 def _units(blocks: Sequence[Block]) -> list[Unit]:
     """What blocks are made of, without what is empty."""
-    parts = ((block.base, block.keep) for block in blocks), ((block.fresh, None) for block in blocks if block.fresh)
-    return [(runs, keep) for runs, keep in chain(*parts) if runs is not None and len(runs.ids)]
+    units: list[Unit] = [(block.base, block.keep) for block in blocks if len(block.base.ids)]
+    return units + [(block.fresh, None) for block in blocks if block.fresh is not None and len(block.fresh.ids)]
 
 
 def _alive(units: Sequence[Unit]) -> Mask | None:
     if all(keep is None for _, keep in units):
         return None
-    alive = np.ones(sum(len(runs.ids) for runs, _ in units), np.bool_)
-    begin = 0
-    for runs, keep in units:
-        end = begin + len(runs.ids)
-        if keep is not None:
-            alive[begin:end] = keep
-        begin = end
-    return alive
+    return np.concatenate([np.ones(len(runs), np.bool_) if keep is None else keep for runs, keep in units])

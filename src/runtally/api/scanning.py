@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -211,8 +212,9 @@ class Scanning:
             copies = view.blocks
             asked = [copies.ask(bucket) for bucket in buckets]
             try:
-                replies = await link.call([one.command for one in asked])
-                found = await asyncio.to_thread(lambda: [decode_block(reply) for reply in replies])
+                replies = iter(await link.call([command for one in asked for command in one.commands]))
+                hashes = [[*islice(replies, len(one.commands))] for one in asked]
+                found = await asyncio.to_thread(lambda: list(map(decode_block, hashes)))
                 async with self._shards.turn:
                     for one, block in zip(asked, found, strict=True):
                         copies.put(one, block)
@@ -261,7 +263,7 @@ class Scanning:
         minutes = 0
         for at, view in enumerate(self._shards.views):
             known = [bucket for bucket in wanted[at].buckets if bucket // _BLOCKS_A_DAY not in days[at]]
-            rows += sum(map(len, _here(view, known)))
+            rows += sum(block.size for block in _here(view, known))
             minutes += MINUTES * (len(known) + _BLOCKS_A_DAY * len(days[at]))
         return Size(rows, minutes)
 
@@ -272,7 +274,7 @@ class Scanning:
         if parts.flow_run is not None:
             table = derived.tables.update(known.flow_runs, view.flow_runs, self._join())
         dictionaries = Dictionaries(dict(view.states()), list(known.tag_sets.values), known.flow_runs.by_value)
-        size = sum(map(len, wanted))
+        size = sum(block.size for block in wanted)
         return Snapshot(wanted, view.blocks.held(), derived.shelf, table, dictionaries, view.type_codes, size)
 
     def _forget(self) -> None:

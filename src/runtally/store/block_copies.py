@@ -13,16 +13,15 @@ from typing import Final, NamedTuple
 
 from ..core.levels import NONE
 from ..core.rows import Rows
-from .blocks import RAW_BUCKETS, READ_NONE, READ_RAW, Block, Decoded, Dictionaries
+from .blocks import RAW_BUCKETS, Block, Decoded, Dictionaries
 from .bounded import Bounded
 from .keys import Keys
 from .link import Command
-from .records import Packed
 
 _OVERHEAD: Final = 200
 _RUN: Final = 300
 
-NameOthers = Callable[[Rows, Packed], None]
+NameOthers = Callable[[Rows, Sequence[bytes]], None]
 """Gives runs whose state is past the shard's cap a number of the reader's own."""
 
 
@@ -32,7 +31,7 @@ class Asked:
 
     bucket: int
     raw_buckets: frozenset[int] | None
-    command: Command
+    commands: list[Command]
     touched: set[int] = field(default_factory=set)
 
 
@@ -47,7 +46,7 @@ class BlockCopies:
     """Blocks by bucket; the one of runs without expected time has the bucket and the only raw bucket NONE."""
 
     def __init__(self, keys: Keys, budget_bytes: int, name_others: NameOthers) -> None:
-        self._raw = keys.raw(NONE)
+        self._keys = keys
         self._name_others = name_others
         self._blocks: Bounded[int, Block] = Bounded(budget_bytes, lambda block: _OVERHEAD + _RUN * len(block))
         self._behind: dict[int, set[int]] = {}
@@ -88,13 +87,10 @@ class BlockCopies:
         """What to ask for a block that is absent or behind, within a refresh; `put` it in the state of the reply."""
         behind = self._behind.get(bucket)
         if bucket == NONE:
-            return Asked(bucket, None, ("EVAL", READ_NONE, 1, self._raw))
-        if behind:
-            spans = [edge for raw_bucket in sorted(behind) for edge in (raw_bucket, raw_bucket)]
-        else:
-            spans = [bucket * RAW_BUCKETS, (bucket + 1) * RAW_BUCKETS - 1]
-        command = ("EVAL", READ_RAW, 1, self._raw[: -len("none")], *spans)
-        return Asked(bucket, frozenset(behind) if behind else None, command)
+            return Asked(bucket, None, [("HGETALL", self._keys.raw(NONE))])
+        every = range(bucket * RAW_BUCKETS, (bucket + 1) * RAW_BUCKETS)
+        commands: list[Command] = [("HGETALL", self._keys.raw(raw_bucket)) for raw_bucket in sorted(behind or every)]
+        return Asked(bucket, frozenset(behind) if behind else None, commands)
 
     def ask(self, bucket: int) -> Asked:
         """The same beside refreshes: everything that is touched until the answer is `put` stays behind."""

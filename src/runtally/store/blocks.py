@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from itertools import compress
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass, field
+from itertools import chain, compress
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..core.levels import LEVELS, MINUTE_US
 from ..core.rows import Ints, Rows, concat
 from .keys import RAW_MINUTES
-from .records import Packed, rows_of_columns, unpack_sizes, unpack_tags
+from .records import fixed_columns, names_and_tags, rows_of_columns, unpack_tags
 
 BLOCK_LEVEL: Final = 3
 MINUTES: Final = LEVELS[BLOCK_LEVEL].width_us // MINUTE_US
@@ -25,30 +25,6 @@ _FRESH_PART: Final = 2
 Mask = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.bytes_]
 """16 bytes an entry; numpy compares them as if padded with zeros, which changes nothing between equal widths."""
-
-_JOIN: Final = """
-local ids, records, sizes, count = {}, {}, {}, 0
-local function add(key)
-  local pairs = redis.call('HGETALL', key)
-  for at = 1, #pairs, 2 do
-    count = count + 1
-    ids[count], records[count], sizes[count] = pairs[at], pairs[at + 1], #pairs[at + 1]
-  end
-end
-"""
-_REPLY: Final = "return {table.concat(ids), table.concat(records), cmsgpack.pack(sizes)}\n"
-READ_RAW: Final = f"""{_JOIN}
-for span = 1, #ARGV, 2 do
-  for bucket = tonumber(ARGV[span]), tonumber(ARGV[span + 1]) do add(KEYS[1] .. bucket) end
-end
-{_REPLY}"""
-"""Server-side: all raw hashes of spans of buckets (first, last, first, last …), as three texts: ids, records, and the
-records' sizes packed. KEYS[1] is the keys' common beginning."""
-
-READ_NONE: Final = f"""{_JOIN}
-add(KEYS[1])
-{_REPLY}"""
-"""The same for the bucket without expected time."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -148,10 +124,14 @@ class Block:
     base: Runs
     keep: Mask | None = None
     fresh: Runs | None = None
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = len(self.base) if self.keep is None else int(np.count_nonzero(self.keep))
+        object.__setattr__(self, "size", kept + (0 if self.fresh is None else len(self.fresh)))
 
     def __len__(self) -> int:
-        kept = len(self.base) if self.keep is None else int(np.count_nonzero(self.keep))
-        return kept + (0 if self.fresh is None else len(self.fresh))
+        return self.size
 
     def patched(self, raw_buckets: frozenset[int], new: Runs) -> Block:
         """The block with all runs of some raw buckets replaced."""
@@ -168,7 +148,7 @@ class Block:
 class Decoded:
     """Runs as they were read: columns of equal length, and numbers for flow runs and tags that hold here alone."""
 
-    records: Packed
+    records: Sequence[bytes]
     ids: Ids
     rows: Rows
     end: Ints
@@ -192,18 +172,19 @@ class Decoded:
         )
 
 
-def decode(reply: Sequence[Any]) -> Decoded:
-    """Decode what a script of this module gives; for any thread, since it knows no reader."""
-    records = Packed(reply[1], unpack_sizes(reply[2]))
-    columns = records.fixed_columns()
-    names, tags = records.names_and_tags()
+def decode(replies: Sequence[Sequence[bytes]]) -> Decoded:
+    """Decode raw hashes (each: id, record, id, record …); for any thread, since it knows no reader."""
+    pairs = list(chain.from_iterable(replies))
+    records = pairs[1::2]
+    columns = fixed_columns(records)
+    names, tags = names_and_tags(records)
     # Without a flow run the id is zero, which is number 0 of every reader.
     flow_runs: Numbers[bytes] = Numbers()
     tag_sets: Numbers[bytes] = Numbers()
     flow_run = flow_runs.numbers(columns["flow_run"].tolist())
     return Decoded(
         records,
-        np.frombuffer(reply[0], "S16"),
+        np.frombuffer(b"".join(pairs[::2]), "S16"),
         rows_of_columns(columns, np.zeros(len(records), np.bool_)),
         columns["end"].astype(np.int64),
         (columns["flags"] & 1).astype(bool),

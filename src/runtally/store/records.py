@@ -283,43 +283,13 @@ class _Tail(msgspec.Struct, array_like=True, gc=False):
 _tails = msgspec.msgpack.Decoder(list[_Tail]).decode
 
 
-class Packed:
-    """Many records one after the other, as columns: no object a record but its name."""
-
-    def __init__(self, joined: bytes, sizes: Sequence[int]) -> None:
-        self._joined = joined
-        self._ends = np.cumsum(np.array(sizes, np.int64))
-        self._begins = self._ends - sizes if len(sizes) else self._ends
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, at: int) -> bytes:
-        return self._joined[self._begins[at] : self._ends[at]]
-
-    def fixed_columns(self) -> npt.NDArray[np.void]:
-        """The fixed-width parts, as one structured array."""
-        windows = np.frombuffer(self._joined, np.uint8)
-        if not len(self):
-            return np.zeros(0, _COLUMNS)
-        windows = np.lib.stride_tricks.sliding_window_view(windows, WIDTH)
-        return np.ascontiguousarray(windows[self._begins]).view(_COLUMNS).reshape(-1)
-
-    def names_and_tags(self) -> tuple[list[str | None], list[bytes]]:
-        """Names, and tags as they are packed, from the tails."""
-        joined = self._joined
-        spans = zip((self._begins + WIDTH).tolist(), self._ends.tolist(), strict=True)
-        tails = _tails(b"".join([_array_head(len(self)), *[joined[begin:end] for begin, end in spans]]))
-        return [tail.name for tail in tails], [bytes(tail.tags) for tail in tails]
-
-
-def unpack_sizes(packed: bytes) -> list[int]:
-    """Sizes as a server-side script packs them."""
-    sizes: list[int] = _unpack(packed)
-    return sizes
+def names_and_tags(records: Sequence[bytes]) -> tuple[list[str | None], list[bytes]]:
+    """Names, and tags as they are packed, of many records."""
+    tails = _tails(b"".join([_array_head(len(records)), *[record[WIDTH:] for record in records]]))
+    return [tail.name for tail in tails], [bytes(tail.tags) for tail in tails]
 
 
 def unpack_tags(packed: bytes) -> list[str] | None:
-    """Tags as `Packed.names_and_tags` gives them."""
+    """Tags as `names_and_tags` gives them."""
     tags: list[str] | None = _unpack(packed)
     return tags

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +31,6 @@ from .ledger import Ledger
 from .link import Command
 from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reply, Stored, cohort_in, stored, weigh
 from .records import (
-    Packed,
     decode_cohorts,
     decode_states,
     flow_run_of,
@@ -176,7 +176,7 @@ class View:
         self._asked = {}
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
-            commands.append(asked.command)
+            commands += asked.commands
         hot = [place for place in self._hot if place not in places]
         self._places_read = _but_minutes(places), _but_minutes(hot)
         self._minutes_read = _minutes(places), _minutes(hot)
@@ -201,7 +201,8 @@ class View:
             else:
                 self.flow_runs.take(changed, self.ledger.seq)
         for place in self._blocks_read:
-            self.blocks.put(self._asked[place.bucket], decode_block(next(rest)))
+            asked = self._asked[place.bucket]
+            self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
         for along, read, minutes in zip((False, True), self._places_read, self._minutes_read, strict=True):
             found: list[tuple[Place, Any]] = [*zip(read, next(rest) if read else (), strict=not along)]
             for those in minutes.values():
@@ -335,7 +336,7 @@ class View:
         numbers = [flow_runs.setdefault(flow_run_of(record), len(flow_runs)) for record in records]
         return RawMinute(ids, records, rows, tuple(flow_runs), np.array(numbers, np.intp))
 
-    def _name_others(self, rows: Rows, records: Sequence[bytes] | Packed) -> None:
+    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
         """Give runs whose state is past the shard's cap a number of this view's own."""
         beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
         if beyond:

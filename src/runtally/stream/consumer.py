@@ -18,14 +18,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import aiokafka
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
 from .load import Carried, Load, Record
+
+_T = TypeVar("_T")
 
 FETCH_MAX_WAIT_MS: Final = 50
 """How long the broker may hold a fetch back on a quiet topic; Faust's 1,500 would be latency."""
@@ -64,12 +67,16 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self.due: dict[TP, int] = {}
         self.held: set[TP] = set()
 
-    async def restart(self, tp: TP, offset: int) -> None:
-        """Seek, and begin a new run. Never awaits."""
-        self.seek(tp, offset)
+    async def restart(self, tp: TP, offset: int) -> bool:
+        """Seek, and begin a new run; False when the partition is not assigned any more. Never awaits."""
+        try:
+            self.seek(tp, offset)
+        except IllegalStateError:
+            return False
         self.runs[tp] += 1
         self.due[tp] = offset
         self.held.discard(tp)
+        return True
 
     async def hold(self, tp: TP) -> None:
         """Fetch nothing of a partition until it is restarted. Never awaits."""
@@ -131,14 +138,34 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         """The offset at which the next fetch is due: everything before it has been fetched. None before a restart."""
         return self._thread.due.get(tp)
 
-    async def restart_at(self, tp: TP, offset: int) -> None:
-        """Go on at `offset` in a new run: what was fetched before is dropped, here and in Faust's bookkeeping."""
-        await self._in_thread(self._thread.restart(tp, offset))
+    async def position(self, tp: TP) -> int | None:
+        """The next offset to fetch; None when the partition is not this worker's any more, which is known in the
+        consumer's thread first."""
+        try:
+            position: int | None = await super().position(tp)
+        except IllegalStateError:
+            return None
+        return position
+
+    def highwater(self, tp: TP) -> int | None:
+        """Where the partition ends as far as is known; None when it is not this worker's any more."""
+        try:
+            end: int | None = super().highwater(tp)
+        except AssertionError:
+            return None
+        return end
+
+    async def restart_at(self, tp: TP, offset: int) -> bool:
+        """Go on at `offset` in a new run: what was fetched before is dropped, here and in Faust's bookkeeping. False
+        when the partition is not this worker's any more."""
+        if not await self._in_thread(self._thread.restart(tp, offset)):
+            return False
         self._read_offset[tp] = offset or None
         self._committed_offset[tp] = offset or None
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         self._gap[tp].clear()
+        return True
 
     async def hold(self, tp: TP) -> None:
         """Fetch nothing of a partition until `restart_at`."""
@@ -179,8 +206,8 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
     async def _renew(self, tps: Iterable[TP]) -> None:
         await self._in_thread(self._thread.renew([TP(tp.topic, tp.partition) for tp in tps]))
 
-    async def _in_thread(self, work: Coroutine[Any, Any, None]) -> None:
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop))
+    async def _in_thread(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop))
 
     def _as_message(self, fetched: Fetched) -> ConsumerMessage:
         tp, last = fetched.tp, fetched.records[-1]

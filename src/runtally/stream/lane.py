@@ -239,7 +239,8 @@ class Lane:
             self._outdated = True
             await self._stop(self._shard.outdated)
             return
-        await self._consumer.restart_at(self._tp, offset)
+        if not await self._consumer.restart_at(self._tp, offset):
+            raise FencedError(self.name, "its partition was given to another worker in this moment")
         self._run = self._consumer.run_of(self._tp)
         self._metrics["seeks_total"].labels(self.name, self._reason).inc()
         self._reason = "assigned"
