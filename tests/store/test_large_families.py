@@ -145,6 +145,36 @@ async def test_a_flow_run_with_very_many_task_runs_moves_and_goes_without_holdin
     assert await large.redis.keys("*:aside:*") == await large.redis.keys(b"*:members:" + OWNER) == []
 
 
+async def test_a_batch_of_very_many_flow_runs_reads_no_more_than_it_may_remember(
+    settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = settings(kafka="127.0.0.1:1", worker_memory=64 << 20, partitions=64)
+    async with Redis.from_url(own.redis_url, protocol=2) as redis:
+        small = Large(redis, own)
+        await small.estate.open()
+        owners = [number.to_bytes(16, "big") for number in range(1, 21)]
+        for number, owner in enumerate(owners):
+            await small.apply(task_runs(0, 100, owner, number << 64))
+        await small.shard.open(log(end=small.offset, partitions=1))
+        families = small.shard._families
+        most = 0
+
+        def settle(touched: Any) -> None:
+            nonlocal most
+            most = max(most, sum(len(families[owner].members) for owner in owners))
+            done(touched)
+
+        done = families.settle
+        monkeypatch.setattr(families, "settle", settle)
+        await small.apply(
+            [one for number, owner in enumerate(owners) for one in task_runs(99, 101, owner, number << 64)]
+        )
+        assert most * 320 < own.worker_cache // 2 // 64 + 40 * 320
+        assert await small.is_sound()
+        assert len(await small.raw()) == 20 * 101
+        await small.estate.close()
+
+
 async def test_what_was_put_aside_and_is_gone_before_the_commit_takes_no_run_along(
     large: Large, monkeypatch: pytest.MonkeyPatch
 ) -> None:
