@@ -114,7 +114,7 @@ class Client:
 
     async def ask_until(self, done: asyncio.Task[None]) -> None:
         """Ask, one question after the other, until something is done."""
-        async with httpx.AsyncClient(base_url=self._world.url, timeout=60) as client:
+        async with self._world.client(120) as client:
             while not done.done():
                 (asked,) = questions(self._dice, self._traffic, 1)
                 with suppress(httpx.TransportError):
@@ -129,9 +129,12 @@ class Client:
         if self._world.forgets:
             self._answers, self.checked = [], 0
             return []
-        chosen = self._dice.sample(self._answers, min(len(self._answers), _MOST_CHECKED))
-        self._answers, self.checked = [], len(chosen)
-        return [words for answer in chosen for words in answer.differences(log.at(answer.ledger))]
+        chosen = sorted(self._dice.sample(range(len(self._answers)), min(len(self._answers), _MOST_CHECKED)))
+        answers = [self._answers[number] for number in chosen]
+        self._answers, self.checked = [], len(answers)
+        found = [words for answer in answers for words in answer.differences(log.at(answer.ledger))]
+        log.at(log.next)
+        return found
 
 
 class QuietPoint:
@@ -154,7 +157,7 @@ class QuietPoint:
 
     async def _answers(self, asked: list[Asked]) -> list[str]:
         found: list[str] = []
-        async with httpx.AsyncClient(base_url=self._world.url, timeout=60) as client:
+        async with self._world.client(120) as client:
             for one in asked:
                 answer = await ask(client, one)
                 if isinstance(answer, Answer) and answer.ledger != self._log.next:

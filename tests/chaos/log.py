@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -40,6 +42,8 @@ class Log:
         self.reference = Reference()
         """Everything that has been read."""
         self._facts: dict[str, list[tuple[int, Fact]]] = {name: [] for name in self._partitions}
+        self._walker = Reference()
+        self._walked = dict.fromkeys(self._facts, 0)
 
     @property
     def next(self) -> dict[str, int]:
@@ -73,15 +77,17 @@ class Log:
                 self._next[tp] = max(end, await consumer.position(tp))
 
     def at(self, ledger: Mapping[str, int]) -> Reference:
-        """What is true where the shards' next offsets are these."""
-        if dict(ledger) == self.next:
-            return self.reference
-        reference = Reference()
+        """What is true where the shards' next offsets are these; until it is asked for the next time. Where nothing is
+        behind the last such offsets it takes only what lies between."""
+        if any(after < self._walked[name] for name, after in ledger.items()):
+            self._walker, self._walked = Reference(), dict.fromkeys(self._facts, 0)
         for name, after in ledger.items():
-            for offset, fact in self._facts[name]:
-                if offset < after:
-                    reference.take(fact)
-        return reference
+            facts = self._facts[name]
+            begin, end = (bisect_left(facts, offset, key=itemgetter(0)) for offset in (self._walked[name], after))
+            for _, fact in facts[begin:end]:
+                self._walker.take(fact)
+            self._walked[name] = after
+        return self._walker
 
     def _take(self, tp: TopicPartition, record: Any) -> None:
         if tp == self._letters:

@@ -112,7 +112,7 @@ class Producers:
         headers = {"content-type": "application/x-ndjson"}
         while True:
             try:
-                async with httpx.AsyncClient(base_url=self._world.url, timeout=20) as client:
+                async with self._world.client(20) as client:
                     answer = await client.post("/runtally/api/events", content=lines, headers=headers)
                 if answer.status_code == 202:
                     return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ from runtally.store.ledger import GENERATION
 from ..servers.jars import JarKafka
 
 NAME = "chaos"
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""One for all: to read the machine's certificates takes longer than most questions."""
 _COMMAND_WITHIN_S = 150
 _COMMANDS = 6
 _PASSING = ("is away", "are no data", "Is another", "another rebuild from the log", "has no topic")
@@ -66,6 +69,10 @@ class World:
         """Where the API answers."""
         return f"http://{ports.HOST}:{self.settings.api_port}"
 
+    def client(self, timeout_s: float) -> httpx.AsyncClient:
+        """A client of the API."""
+        return httpx.AsyncClient(base_url=self.url, timeout=timeout_s, verify=_NO_TLS)
+
     async def start(self) -> None:
         """Start everything; returns when the API is ready."""
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in (self.kafka, self.valkey, self.aside)))
@@ -74,7 +81,7 @@ class World:
         await topics.create(self.settings)
         self.api.start()
         self.put_right()
-        await until(self.ready, 60, "the API is not ready after the start")
+        await until(self.ready, 180, "the API is not ready after the start")
 
     def stop(self) -> None:
         """End everything; the folder stays."""
@@ -149,7 +156,7 @@ class World:
     async def ready(self) -> bool:
         """Whether the API says that its answers are complete."""
         try:
-            async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+            async with self.client(5) as client:
                 return (await client.get("/api/ready")).status_code == 200
         except httpx.TransportError:
             return False

@@ -51,6 +51,11 @@ class Command:
         """Whether it has ended."""
         return self._task.done()
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What it has failed with, if it has."""
+        return self._task.exception() if self.over and not self._task.cancelled() else None
+
     async def go_on(self, fuse: int | None = None) -> from_log.Filled | None:
         """Let it go on to where it waits next; what it has done when it has come to its end. With a `fuse` it crashes
         after so many writes. Raises when it fails although nobody has disturbed it."""

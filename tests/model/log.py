@@ -28,7 +28,7 @@ _LOG_APPEND_TIME: Final = 1
 
 
 class Entry(NamedTuple):
-    """A record of the log. Without an event: one that is bad, ignored, or of the broker's own."""
+    """A record of the log. Without an event: one that is bad, which moves no watermark."""
 
     event: Event | None
     change: Change | None
@@ -92,7 +92,8 @@ class PlayedLog:
         changes = [entry.change for entry in entries if entry.change is not None]
         last = begin + len(entries) - 1
         mark = mark_of(self.record(name, last))
-        return Batch(begin, last + 1, changes, mark, max(entry.record_us for entry in entries))
+        watermark_us = max((entry.record_us for entry in entries if entry.change is not None), default=0)
+        return Batch(begin, last + 1, changes, mark, watermark_us)
 
     def reference(self, ledger: Mapping[str, int]) -> Reference:
         """What is true where the shards' next offsets are these."""

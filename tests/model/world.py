@@ -103,7 +103,7 @@ class World:
     async def replace(self, worker: int, name: str) -> None:
         """A process ends and another one begins in its place, which knows nothing."""
         await self._holders[worker, name].shard.close()
-        self._holders[worker, name] = self._new(name, await self._live() or GENERATION)
+        self._holders[worker, name] = self._new(name, await self.live() or GENERATION)
 
     async def apply(self, worker: int, name: str, size: int) -> None:
         """Commit a batch; a zombie is refused, and has changed nothing."""
@@ -128,7 +128,7 @@ class World:
 
     async def ask_for_rebuild(self, name: str) -> None:
         """Somebody asks for a shard's cells to be made anew."""
-        await Request(self._link, self.settings, name, await self._live() or GENERATION).ask()
+        await Request(self._link, self.settings, name, await self.live() or GENERATION).ask()
 
     async def deliver_wrongly(self, worker: int, name: str, size: int, shift: int) -> None:
         """A batch comes once more, or one before it went missing: it is refused."""
@@ -147,7 +147,7 @@ class World:
         """Everything that is in the log is applied by the first worker."""
         for name in SHARDS:
             owner = self._holders[0, name]
-            if owner.left is None or owner.left != await self._stand(owner) or owner.generation != await self._live():
+            if owner.left is None or owner.left != await self._stand(owner) or owner.generation != await self.live():
                 await self._open(owner)
             while owner.left is not None and owner.left[2] < self.log.end(name):
                 await self._apply(owner, size)
@@ -185,7 +185,7 @@ class World:
             await self._open(holder)
         assert holder.left is not None
         batch = self.log.batch(name, holder.left[2], size)
-        if batch is None or holder.generation != await self._live():
+        if batch is None or holder.generation != await self.live():
             return
         link: Any = holder.shard._fence._link  # type: ignore[attr-defined]
         call = link.call
@@ -233,7 +233,7 @@ class World:
     async def _open(self, holder: Holder) -> None:
         """Open the shard of the generation that is live: of another one it cannot be."""
         name = holder.shard.name
-        live = await self._live()
+        live = await self.live()
         before = await self._stand(holder)
         if live not in (None, holder.generation):
             assert live is not None
@@ -302,7 +302,7 @@ class World:
         command = self._commands[number]
         if command is None or command.over:
             command = self._commands[number] = Command(self.settings, self.log)
-            command.disturbed = await self._live() is None
+            command.disturbed = await self.live() is None
         for other in self._commands:
             if other is not None and other is not command:
                 other.disturbed = True
@@ -312,7 +312,7 @@ class World:
             steps -= 1
             done = await command.go_on(fuse)
         if done is not None:
-            assert command.disturbed or await self._live() == done.generation
+            assert command.disturbed or await self.live() == done.generation
             assert not done.lost
 
     async def end_command(self, number: int) -> None:
@@ -330,7 +330,7 @@ class World:
 
     async def ask(self, body: dict[str, Any], now: int, form: str) -> None:
         """An answer is what the reference makes of the log up to where the live ledgers are; or there is none."""
-        live = await self._live()
+        live = await self.live()
         stands = {name: None if live is None else await self._stand_of(live, name) for name in SHARDS}
         ledger = {name: stand[2] for name, stand in stands.items() if stand is not None}
         try:
@@ -363,10 +363,11 @@ class World:
                 await clean.apply(batch)
         finally:
             await clean.close()
-        have = await contents(self._redis, self.settings, name, await self._live() or GENERATION)
+        have = await contents(self._redis, self.settings, name, await self.live() or GENERATION)
         return differences(have, await contents(self._redis, settings, name))
 
-    async def _live(self) -> str | None:
+    async def live(self) -> str | None:
+        """The live generation; None when Redis is empty."""
         found = await self._redis.hget(live_key(self.settings.redis_prefix), "generation")
         return None if found is None else found.decode()
 

@@ -162,7 +162,8 @@ class _Filling:
             if one.name != CATALOG:
                 before, at = await generations.runs_in(self._link, self._settings, self._live.generation, one.name)
                 now, reached = await generations.runs_in(self._link, self._settings, self._live.filling, one.name)
-                lost += max(0, before - now - (at - reached))
+                # Where the live shard has lost its ledger it is the one that is behind.
+                lost += max(0, before - now - max(0, at - reached))
         return lost
 
     async def switch(self) -> tuple[Live, int]:

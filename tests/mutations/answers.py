@@ -1,78 +1,71 @@
-"""Rules that answers from cells stand on, each broken in turn: the property has to fail without any one of them.
-
-    uv run python -m tests.mutations [words …]    all rules, or those whose file or reason holds one of the words
-
-Works on a copy of the tree. A rule that can be broken unnoticed is *survived*: exit code 1. A row's text has to occur
-in its file exactly once; 2 when it does not, so that the table moves along with the source.
-"""
+"""Rules that answers from cells stand on."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from .rule import Rule
 
-ROOT = Path(__file__).parents[1]
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
 SELECTION = "tests/core/test_selection.py"
-_COPIED = ("src", "tests", "pyproject.toml", "README.md")
-
-
-class Rule(NamedTuple):
-    """`old` in `file` replaced by `new` must make `test` fail, because of `why`."""
-
-    file: str
-    old: str
-    new: str
-    why: str
-    test: str = ANSWERS
-
 
 RULES = (
     # -- which cells may be used as a whole
-    Rule("core/plan.py", "((first != last) | late_for_some", "(late_for_some", "a cell may lie in two bins"),
-    Rule("core/plan.py", " | late_for_some", "", "some of a cell's open runs are expected after now"),
+    Rule("core/plan.py", "((first != last) | late_for_some", "(late_for_some", "a cell may lie in two bins", ANSWERS),
+    Rule("core/plan.py", " | late_for_some", "", "some of a cell's open runs are expected after now", ANSWERS),
     Rule(
         "core/plan.py",
         "(sums.expected_hi >= now)",
         "(sums.expected_hi > now)",
         "a run expected exactly now is not late yet",
+        ANSWERS,
     ),
-    Rule("core/plan.py", " | runs_for_some", "", "run times of the future are clamped one by one"),
-    Rule("core/plan.py", " | sums.wide)", ")", "the sums of wide cells mean nothing"),
+    Rule("core/plan.py", " | runs_for_some", "", "run times of the future are clamped one by one", ANSWERS),
+    Rule("core/plan.py", " | sums.wide)", ")", "the sums of wide cells mean nothing", ANSWERS),
     Rule(
-        "core/plan.py", "& (begin < within[1])\n", "& (begin + width < within[1])\n", "the range's last bucket counts"
+        "core/plan.py",
+        "& (begin < within[1])\n",
+        "& (begin + width < within[1])\n",
+        "the range's last bucket counts",
+        ANSWERS,
     ),
-    Rule("core/plan.py", "fine * width + width > within[0]", "fine * width > within[0]", "and its first, when split"),
+    Rule(
+        "core/plan.py",
+        "fine * width + width > within[0]",
+        "fine * width > within[0]",
+        "and its first, when split",
+        ANSWERS,
+    ),
     Rule(
         "api/answer.py",
         "bins, self._question.now) | (~said.certain & inside)",
         "bins, self._question.now)",
         "a filter may hold for some runs of a cell",
+        ANSWERS,
     ),
     Rule(
         "api/answer.py",
         "Verdict(said.certain, said.possible & ~said.certain)",
         "Verdict(said.certain, said.possible & False)",
         "in a count too",
+        ANSWERS,
     ),
     Rule(
-        "api/answer.py", "use & ~np.isin(sums.bucket, split) if len(split) else use", "use", "what is split counts once"
+        "api/answer.py",
+        "use & ~np.isin(sums.bucket, split) if len(split) else use",
+        "use",
+        "what is split counts once",
+        ANSWERS,
     ),
-    Rule("api/answer.py", "use & ~np.isin(owner, split)", "use", "a minute counts from cells or from raw runs"),
+    Rule(
+        "api/answer.py", "use & ~np.isin(owner, split)", "use", "a minute counts from cells or from raw runs", ANSWERS
+    ),
     Rule(
         "api/answer.py",
         "chosen[0] = np.append(chosen[0], NONE)",
         "pass",
         "a count has the runs without an expected time",
+        ANSWERS,
     ),
     # -- what a filter says of a cell
     Rule(
@@ -80,14 +73,16 @@ RULES = (
         "Verdict(there & (high >= bound), there & (low >= bound))",
         "Verdict(there & (high >= bound), there & (high >= bound))",
         "`after` holds for all only if it holds for the earliest",
+        ANSWERS,
     ),
     Rule(
         "core/selection.py",
         "Verdict(there & (low <= bound), there & (high <= bound))",
         "Verdict(there & (low <= bound), there & (low <= bound))",
         "`before` holds for all only if it holds for the latest",
+        ANSWERS,
     ),
-    Rule("core/selection.py", "min(end, bound + 1)", "min(end, bound)", "`before` is inclusive"),
+    Rule("core/selection.py", "min(end, bound + 1)", "min(end, bound)", "`before` is inclusive", ANSWERS),
     Rule(
         "core/selection.py",
         "if isinstance(tree, Joint) and not tree.either else (tree,)",
@@ -107,18 +102,21 @@ RULES = (
         "verdict.certain.astype(np.int64) << 2 * number + 1",
         "verdict.possible.astype(np.int64) << 2 * number + 1",
         "other tags may match, and may not",
+        ANSWERS,
     ),
     Rule(
         "core/selection.py",
         "bool(sets) or any(atom.column == _PARENT_COLUMN for atom in kinds)",
         "bool(sets)",
         "whether a raw run is of a subflow stands with its flow run",
+        ANSWERS,
     ),
     Rule(
         "api/minutes.py",
         "group = group | np.where(child",
         "group = group | 0 * np.where(child",
         "and is looked up there",
+        ANSWERS,
     ),
     # -- which cohorts a filter takes
     Rule(
@@ -126,63 +124,97 @@ RULES = (
         "if known is not None and known[0] == catalog.version:",
         "if known is not None:",
         "the catalog moves",
+        ANSWERS,
     ),
     Rule(
-        "api/resolved.py", "        return True, False\n", "        return False, False\n", "other tags are not no tags"
+        "api/resolved.py",
+        "        return True, False\n",
+        "        return False, False\n",
+        "other tags are not no tags",
+        ANSWERS,
     ),
     Rule(
         "api/resolved.py",
         "        if same == taken:",
         "        if set(same) >= set(taken):",
         "a flow's cells are those of all its cohorts",
+        ANSWERS,
     ),
     Rule(
         "api/resolved.py",
         "if not taken or (code[taken] != code[taken[0]]).any():",
         "if not taken:",
         "and only if all of them are taken alike",
+        ANSWERS,
     ),
     Rule(
-        "api/resolved.py", "packed.startswith(longest)", "len(packed) > len(longest)", "another outcome has other sums"
+        "api/resolved.py",
+        "packed.startswith(longest)",
+        "len(packed) > len(longest)",
+        "another outcome has other sums",
+        ANSWERS,
     ),
-    Rule("core/cohorts.py", '"flow_name": _field("flow_name")', '"flow_name": lambda _: None', "flows not yet known"),
+    Rule(
+        "core/cohorts.py",
+        '"flow_name": _field("flow_name")',
+        '"flow_name": lambda _: None',
+        "flows not yet known",
+        ANSWERS,
+    ),
     # -- what a cell means
     Rule(
-        "core/cells.py", "np.where(kinds.running, sums.a + shift, sums.a)", "sums.a", "turns are relative to the bucket"
+        "core/cells.py",
+        "np.where(kinds.running, sums.a + shift, sums.a)",
+        "sums.a",
+        "turns are relative to the bucket",
+        ANSWERS,
     ),
-    Rule("core/cells.py", "np.where(kinds.open, sums.b + shift, sums.b)", "sums.b", "so are expected times"),
+    Rule("core/cells.py", "np.where(kinds.open, sums.b + shift, sums.b)", "sums.b", "so are expected times", ANSWERS),
     Rule(
         "core/cells.py",
         "begin + ((hi + 1) * width - 1) // _STEPS",
         "begin + (hi * width) // _STEPS",
         "expected bounds are outer ones",
+        ANSWERS,
     ),
     Rule(
         "core/cells.py",
         "_coarse(sums.start_lo, begin, up=False)",
         "_coarse(sums.start_lo, begin, up=True)",
         "start bounds are outer ones, below",
+        ANSWERS,
     ),
     Rule(
         "core/cells.py",
         "_coarse(sums.start_hi, begin, up=True)",
         "_coarse(sums.start_hi, begin, up=False)",
         "start bounds are outer ones, above",
+        ANSWERS,
     ),
     Rule(
         "core/cells.py",
         "_coarse(sums.turn_hi, begin, up=True)",
         "_coarse(sums.turn_hi, begin, up=False)",
         "the turn's bound is an outer one",
+        ANSWERS,
     ),
     Rule(
         "core/cells.py",
         "np.where(clipped == grains, clipped, _COARSE_MAX if up else _COARSE_MIN)",
         "clipped",
         "a bound too far away to be stored says nothing",
+        ANSWERS,
     ),
-    Rule("core/cells.py", "        most(sums.expected_hi),", "        least(sums.expected_hi),", "bounds are widened"),
-    Rule("core/cells.py", "        least(sums.start_lo),", "        most(sums.start_lo),", "those of starts too"),
+    Rule(
+        "core/cells.py",
+        "        most(sums.expected_hi),",
+        "        least(sums.expected_hi),",
+        "bounds are widened",
+        ANSWERS,
+    ),
+    Rule(
+        "core/cells.py", "        least(sums.start_lo),", "        most(sums.start_lo),", "those of starts too", ANSWERS
+    ),
     Rule(
         "core/cells.py",
         "        wide | (size >= SUM_LIMIT),",
@@ -190,51 +222,75 @@ RULES = (
         "a sum that may leave 64 bits is wide",
         CORE,
     ),
-    Rule("core/fold.py", "~kinds.believed | (size", "(size", "states past the cap are not one state"),
-    Rule("core/fold.py", "np.maximum(0, rows.total))", "rows.total)", "a negative run time is none"),
-    Rule("core/fold.py", "np.maximum(0, start - expected), 0)", "start - expected, 0)", "an early start is not late"),
+    Rule("core/fold.py", "~kinds.believed | (size", "(size", "states past the cap are not one state", ANSWERS),
+    Rule("core/fold.py", "np.maximum(0, rows.total))", "rows.total)", "a negative run time is none", ANSWERS),
+    Rule(
+        "core/fold.py",
+        "np.maximum(0, start - expected), 0)",
+        "start - expected, 0)",
+        "an early start is not late",
+        ANSWERS,
+    ),
     Rule(
         "core/fold.py",
         "rows.state_time - rows.total, 0)",
         "rows.state_time, 0)",
         "a turn is before its state by the total",
+        ANSWERS,
     ),
-    Rule("core/fold.py", "np.where(timed, bucket * MINUTE_US, 0)", "np.where(timed, 0, 0)", "sums are relative"),
+    Rule(
+        "core/fold.py", "np.where(timed, bucket * MINUTE_US, 0)", "np.where(timed, 0, 0)", "sums are relative", ANSWERS
+    ),
     Rule(
         "core/combine.py",
         "kinds.open[use] & (sums.expected_hi[use] < self._now)",
         "kinds.open[use]",
         "what is expected later is not late",
+        ANSWERS,
     ),
     Rule(
         "core/combine.py",
         "np.maximum(0, rows.total + np.where(running, now - rows.state_time, 0))",
         "rows.total + np.where(running, now - rows.state_time, 0)",
         "raw run times are clamped one by one",
+        ANSWERS,
     ),
     # -- rows that move
     Rule(
-        "store/edit.py", "return family.cohort != cohort_before", "return False", "a flow run's change moves its runs"
+        "store/edit.py",
+        "return family.cohort != cohort_before",
+        "return False",
+        "a flow run's change moves its runs",
+        ANSWERS,
     ),
     Rule(
         "store/edit.py",
         "self.old.add(record, cohort_before)\n                self._moved",
         "self.old.add(record, cohort)\n                self._moved",
         "what moves is taken from where it was",
+        ANSWERS,
     ),
     # -- what is kept
-    Rule("api/cells.py", "self._sums.drop(view.dropped())", "view.dropped()", "sums of changed buckets are dropped"),
+    Rule(
+        "api/cells.py",
+        "self._sums.drop(view.dropped())",
+        "view.dropped()",
+        "sums of changed buckets are dropped",
+        ANSWERS,
+    ),
     Rule(
         "store/view.py",
         "self._drop(int(minute) for minute in look[3])",
         "pass",
         "copies of changed minutes are dropped",
+        ANSWERS,
     ),
     Rule(
         "store/view.py",
         "                self._lose(Place(FLOW_RUN, 0, ALL, flow_run))",
         "                pass",
         "copies of changed flow runs are dropped",
+        ANSWERS,
     ),
     Rule(
         "store/view.py",
@@ -243,7 +299,13 @@ RULES = (
         "what was made of changed flow runs goes with them",
         ATTACKS,
     ),
-    Rule("store/view.py", "(look and place not in self._copies)", "place not in self._copies", "no reply is no runs"),
+    Rule(
+        "store/view.py",
+        "(look and place not in self._copies)",
+        "place not in self._copies",
+        "no reply is no runs",
+        ANSWERS,
+    ),
     Rule(
         "store/view.py",
         "before and records[: len(before)] == before",
@@ -251,7 +313,7 @@ RULES = (
         "cohorts of another epoch may be others",
         ATTACKS,
     ),
-    Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it"),
+    Rule("api/minutes.py", "known.raw is raw and ", "", "what was made of a copy goes with it", ANSWERS),
     Rule(
         "api/shards.py",
         "return self._seen > begun",
@@ -282,57 +344,3 @@ RULES = (
         ATTACKS,
     ),
 )
-
-
-def main(words: Sequence[str]) -> int:
-    """Try the rules; the exit code."""
-    chosen = [rule for rule in RULES if not words or any(word in f"{rule.file} {rule.why}" for word in words)]
-    misfits = [rule for rule in RULES if _source(ROOT, rule).read_text().count(rule.old) != 1]
-    for rule in misfits:
-        print(f"not once in {rule.file}: {rule.old!r}")
-    if misfits:
-        return 2
-    with tempfile.TemporaryDirectory(prefix="runtally-mutations-") as folder:
-        tree = Path(folder)
-        for name in _COPIED:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, tree / name)
-        for test in sorted({rule.test for rule in chosen}):
-            if (code := _run(tree, test)) != 0:
-                print(f"{test} fails without any rule broken (pytest: {code})")
-                return 2
-        survived = [rule for rule in chosen if not _killed(tree, rule)]
-    print(f"{len(chosen) - len(survived)} of {len(chosen)} rules are missed by the property when they are broken")
-    return 1 if survived else 0
-
-
-def _killed(tree: Path, rule: Rule) -> bool:
-    path = _source(tree, rule)
-    source = path.read_text()
-    path.write_text(source.replace(rule.old, rule.new))
-    begin = time.monotonic()
-    try:
-        code = _run(tree, rule.test, long=True)
-    finally:
-        path.write_text(source)
-    word = "killed" if code == 1 else "SURVIVED" if code == 0 else f"pytest {code}"
-    print(f"{word:9} {time.monotonic() - begin:5.0f} s  {rule.file}: {rule.why}", flush=True)
-    return code == 1
-
-
-def _run(tree: Path, test: str, *, long: bool = False) -> int:
-    """The exit code of pytest in the copy: 0 passed, 1 failed."""
-    arguments = ["-q", "-x", "-p", "no:cacheprovider", "--timeout", "600", "--hypothesis-profile", "unshrunk", test]
-    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "RUNTALLY_TEST_LONG": "1" if long else "0"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments], cwd=tree, env=environment, capture_output=True, check=False
-    )
-    return done.returncode
-
-
-def _source(tree: Path, rule: Rule) -> Path:
-    return tree / "src" / "runtally" / rule.file
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

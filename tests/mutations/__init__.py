@@ -1,0 +1,1 @@
+"""`python -m tests.mutations`: see `__main__`."""
