@@ -52,7 +52,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start processes come first and parts of long ones next, so that at the end nobody waits for one."""
+    """Tests that start processes come first, parts of long properties and the other properties next, so that at the end
+    nobody waits for one."""
     for item in items:
         if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
@@ -68,9 +69,11 @@ def pytest_collection_finish() -> None:
 
 def _place(item: pytest.Item) -> int:
     names = getattr(item, "fixturenames", ())
+    if not _PROCESSES.isdisjoint(names):
+        return 0
     if "part" in names:
         return 1
-    return 2 if _PROCESSES.isdisjoint(names) else 0
+    return 3 if item.get_closest_marker("property") is None else 2
 
 
 _PROCESSES = {"processes", "start", "bench", "own_kafka"}

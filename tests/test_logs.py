@@ -54,10 +54,10 @@ async def test_a_worker_and_the_api_log_objects(embedded_broker: str, settings: 
     worker = processes("worker", own, "--log-json")
     api = processes("api", own, "--log-json")
     ready = f"http://127.0.0.1:{own.api_port}/api/ready"
-    await truth.until(lambda: truth.get(ready)[0] == 200, 30, "ready")
+    await truth.until(lambda: truth.get(ready)[0] == 200, what="ready")
     for child, others in ((worker, {"faust", "mode", "aiokafka"}), (api, {"uvicorn"})):
         child.terminate()
-        await truth.until(lambda child=child: child.returncode is not None, 10)
+        await truth.until(lambda child=child: child.returncode is not None)
         loggers = {said["logger"].split(".")[0] for said in objects(child)}
         assert others & loggers, loggers
     assert any("has partitions [0] and the catalog" in said["message"] for said in objects(worker))
@@ -68,6 +68,6 @@ async def test_a_worker_and_the_api_log_objects(embedded_broker: str, settings: 
 async def test_a_start_that_fails_is_an_object_too(settings: Make, processes: Start, command: str) -> None:
     own = settings(redis_url="nonsense://", api_port=ports.any_free())
     child = processes(command, own, "--log-json")
-    await truth.until(lambda: any(said["level"] == "error" for said in objects(child)), 20, child.tail())
+    await truth.until(lambda: any(said["level"] == "error" for said in objects(child)), what=child.tail())
     (said,) = [said for said in objects(child) if said["level"] == "error"]
     assert "RUNTALLY_REDIS_URL" in said["message"]

@@ -152,7 +152,7 @@ async def test_a_second_worker_takes_over_from_a_killed_one_and_no_answer_change
     await topics.create(ours)
     first = processes("worker", ours)
     processes("worker", other)
-    await truth.until(lambda: all(truth.health(each).get("shards") for each in (ours, other)), 40)
+    await truth.until(lambda: all(truth.health(each).get("shards") for each in (ours, other)))
     async with killing(ours, events, first):
         pass
     async with asking(ours) as api:
@@ -164,7 +164,7 @@ async def killing(settings: Settings, events: list[bytes], worker: Child) -> Asy
     """Publish the events, and kill the worker in the middle; the block runs before the rest is published."""
     middle = len(events) // 2
     await publish(settings, events[:middle])
-    await truth.until(lambda: truth.applied(settings) > 0, 30)
+    await truth.until(lambda: truth.applied(settings) > 0)
     await publish(settings, events[middle : middle + 20])
     worker.signal(signal.SIGKILL)
     worker.stop(1)

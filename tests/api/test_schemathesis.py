@@ -80,15 +80,17 @@ def document(mode: str) -> Any:
     return schemathesis.openapi.from_dict(create_app(load(), history=Service()).openapi(), config=config)
 
 
-MODES = [HypothesisTestMode.EXAMPLES, HypothesisTestMode.FUZZING, *([HypothesisTestMode.COVERAGE] if LONG else [])]
-"""Random cases, and in a long run before them schemathesis' table of cases, some hundreds a path."""
+RANDOM = [HypothesisTestMode.EXAMPLES, HypothesisTestMode.FUZZING]
+TABLE = [HypothesisTestMode.COVERAGE] if LONG else []
+"""In a long run also schemathesis' own table of cases, some hundreds a body; explain's body is the history's."""
 
 
 def cases(mode: str, path: str, ask: Callable[[schemathesis.Case], None]) -> None:
     """Ask with the cases of one path. They are made here and not where the tests are collected, which every process of
     tests does for itself."""
     whole = document(mode)
-    config = HypothesisTestConfig(project=whole.config, modes=MODES)
+    modes = RANDOM if path.endswith("/explain") else [*TABLE, *RANDOM]
+    config = HypothesisTestConfig(project=whole.config, modes=modes)
     (operation,) = whole.include(path=path).get_all_operations()
     create_test(operation=operation.ok(), test_func=examples(200)(ask), config=config)()
 

@@ -113,6 +113,7 @@ def _healthy(service: str, places: Places) -> bool:
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 @pytest.mark.usefixtures("kafka", "valkey")
 def test_its_commands_become_healthy_with_its_settings(places, tmp_path):
     subprocess.run(_command("topics"), env={**os.environ, **_environment("topics", places)}, check=True)

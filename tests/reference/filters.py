@@ -223,7 +223,8 @@ def _flow_run_id(filter_: Filter) -> Term:
     if is_null is not None and as_bool(is_null):
         return lambda row: row["flow_run_id"] is None
     if wanted is not None:
-        return lambda row: is_in(row["flow_run_id"], _uuids(wanted))
+        ids = _uuids(wanted)
+        return lambda row: is_in(row["flow_run_id"], ids)
     if is_null is None:
         return lambda row: True
     return lambda row: row["flow_run_id"] is not None

@@ -1,19 +1,34 @@
 """The demo's estate is the same at any time asked, valid, varied, and as busy as promised."""
 
+import functools
 import json
 from collections import Counter
 
-from runtally.simulate import estate
+import pytest
+
+from runtally.simulate import estate, play
 from runtally.simulate.play import Message, Player
-from runtally.simulate.runs import LEAD_US, LIFE_US, RUNS_A_SLOT, SLOT_US, runs
+from runtally.simulate.runs import LEAD_US, LIFE_US, RUNS_A_SLOT, SLOT_US, Run, runs
 
 NOW = 1_795_522_933_123_456
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
+_DEMO = estate.make(7)
+
+
+@functools.cache
+def _slot(number: int) -> list[Run]:
+    return list(runs(_DEMO, number))
+
+
+@pytest.fixture(autouse=True)
+def _slots_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot is a pure function of the estate, and every player wants the three hours before."""
+    monkeypatch.setattr(play, "runs", lambda _, number: _slot(number))
 
 
 def _player() -> Player:
-    return Player(estate.make(7), "runs", "catalog")
+    return Player(_DEMO, "runs", "catalog")
 
 
 def _latest(messages: list[Message]) -> dict[str, Message]:
@@ -38,9 +53,8 @@ def test_a_slot_is_a_pure_function_of_seed_and_time() -> None:
 
 
 def test_steps_are_in_order_and_stay_near_their_slot() -> None:
-    demo = estate.make(7)
     for slot in range(NOW // SLOT_US - 1000, NOW // SLOT_US):
-        found = list(runs(demo, slot))
+        found = _slot(slot)
         assert len(found) == RUNS_A_SLOT
         for run in found:
             at = [step.at for step in run.steps]
@@ -51,18 +65,16 @@ def test_steps_are_in_order_and_stay_near_their_slot() -> None:
 
 def test_a_day_is_at_most_260000_snapshots_and_about_twenty_events_a_second() -> None:
     assert RUNS_A_SLOT * 86_400_000_000 // SLOT_US < 255_000
-    demo = estate.make(7)
     slots = range(NOW // SLOT_US - 500, NOW // SLOT_US)
-    steps = sum(len(run.steps) for slot in slots for run in runs(demo, slot))
+    steps = sum(len(run.steps) for slot in slots for run in _slot(slot))
     assert 6 < steps / (len(slots) * SLOT_US / 1_000_000) < 14
 
 
 def test_the_estate_has_everything_that_an_estate_has() -> None:
-    demo = estate.make(7)
     states: Counter[tuple[str, str, str]] = Counter()
     flags: Counter[str] = Counter()
     for slot in range(NOW // SLOT_US - 3000, NOW // SLOT_US):
-        for run in runs(demo, slot):
+        for run in _slot(slot):
             for step in run.steps:
                 states[run.entity, step.state_type, step.state_name] += 1
             last = run.steps[-1]

@@ -32,28 +32,27 @@ async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
     await truth.until_counted(settings, truth.completed(RUNS))
     again = truth.estate(10)
     await truth.publish(settings, again)
-    await truth.until(lambda: truth.metric(settings, "events_stale_total") > 0, 10)
-    said = {name: truth.metric(settings, f"events_{name}_total") for name in ("applied", "stale", "duplicate")}
-    assert said == {"applied": 3 * RUNS, "stale": 20, "duplicate": 10}
-    assert truth.metric(settings, "batch_events_sum") == 3 * RUNS + len(again)
-    await truth.until(lambda: truth.metric(settings, "verified_cells_total{") > 0, 10)
+    expected = {"applied": 3 * RUNS, "stale": 20, "duplicate": 10}
+    await truth.until(lambda: truth.metric(settings, "batch_events_sum") == 3 * RUNS + len(again))
+    await truth.until(lambda: {name: truth.metric(settings, f"events_{name}_total") for name in expected} == expected)
+    await truth.until(lambda: truth.metric(settings, "verified_cells_total{") > 0)
     begin = time.monotonic()
     worker.terminate()
-    await truth.until(lambda: worker.returncode is not None, 10)
+    await truth.until(lambda: worker.returncode is not None)
     assert worker.returncode == 0
     assert time.monotonic() - begin < 3
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("compression", ["gzip", "lz4", "snappy", "zstd"])
-async def test_compressed_batches_are_read(
-    kafka: str, worker_settings: Make, processes: Start, compression: str
+async def test_batches_are_read_whatever_they_are_compressed_with(
+    kafka: str, worker_settings: Make, processes: Start
 ) -> None:
     settings = worker_settings(kafka=kafka)
     await truth.create_topics(settings)
-    await truth.publish(settings, truth.estate(200), compression_type=compression)
+    for seed, compression in enumerate(("gzip", "lz4", "snappy", "zstd")):
+        await truth.publish(settings, truth.estate(100, seed=seed), compression_type=compression)
     processes("worker", settings)
-    await truth.until_counted(settings, truth.completed(200))
+    await truth.until_counted(settings, truth.completed(400))
 
 
 @pytest.mark.kafka
@@ -70,7 +69,7 @@ async def test_a_producer_with_librdkafkas_own_partitioner_is_counted_once(
     producer.flush()
     await truth.until_counted(settings, truth.completed(RUNS))
     assert truth.metric(settings, "events_forwarded_total") > 0
-    assert "partitioner=murmur2_random" in worker.tail(200)
+    await truth.until(lambda: "partitioner=murmur2_random" in worker.tail(200))
 
 
 @pytest.mark.kafka
@@ -104,17 +103,24 @@ async def test_a_worker_that_is_killed_in_mid_stream_goes_on_where_redis_is(
     settings = worker_settings(kafka=kafka)
     await truth.create_topics(settings)
     # Long names, so that a fetch holds a small part of the events.
-    events = truth.estate(6_000, padding=2_000)
-    await truth.publish(settings, events)
+    events = truth.estate(2_000, padding=6_000)
+    await truth.publish(settings, events, max_batch_size=256 << 10)
     for _ in range(3):
         before = truth.applied(settings)
         worker = processes("worker", settings)
-        await truth.until(lambda before=before: truth.applied(settings) > before, 30)  # type: ignore[misc]
+        await truth.until(lambda before=before: truth.applied(settings) > before)  # type: ignore[misc]
         worker.signal(signal.SIGKILL)
         worker.stop(1)
     assert truth.applied(settings) < len(events), "the kills came too late to mean anything"
     processes("worker", settings)
-    await truth.until_counted(settings, truth.completed(6_000), 60)
+    await truth.until_counted(settings, truth.completed(2_000))
+
+
+def shared_out(*workers: Settings) -> bool:
+    """Whether all are well, each has shards, and none is with two."""
+    told = [truth.health(each) for each in workers]
+    shards = [name for health in told for name in health.get("shards", ())]
+    return sorted(shards) == [*"0123c"] and all(health.get("ok") and health["shards"] for health in told)
 
 
 @pytest.mark.kafka
@@ -127,13 +133,9 @@ async def test_two_workers_share_and_one_takes_over_what_a_killed_one_had(
     first, second = truth.halves(truth.estate(RUNS))
     processes("worker", settings)
     doomed = processes("worker", other)
-    await truth.until(lambda: all(truth.health(each).get("ok") for each in (settings, other)), 30)
-    shards = [set(truth.health(each)["shards"]) for each in (settings, other)]
-    assert all(shards)
-    assert not shards[0] & shards[1]
-    assert shards[0] | shards[1] == {"0", "1", "2", "3", "c"}
+    await truth.until(lambda: shared_out(settings, other))
     await truth.publish(settings, first)
-    await truth.until(lambda: truth.applied(settings) == len(first), 20)
+    await truth.until(lambda: truth.applied(settings) == len(first))
     doomed.signal(signal.SIGKILL)
     doomed.stop(1)
     await truth.publish(settings, second)
@@ -150,11 +152,11 @@ async def test_a_worker_that_is_asked_to_end_leaves_the_group_so_that_nobody_wai
     first, second = truth.halves(truth.estate(RUNS))
     leaving = processes("worker", settings)
     processes("worker", other)
-    await truth.until(lambda: all(truth.health(each).get("ok") for each in (settings, other)), 30)
+    await truth.until(lambda: shared_out(settings, other))
     await truth.publish(settings, first)
     leaving.terminate()
     await truth.publish(settings, second)
-    seconds = await truth.until(lambda: truth.applied(settings) == len(first) + len(second), 20)
+    seconds = await truth.until(lambda: truth.applied(settings) == len(first) + len(second))
     assert seconds < 4.5, "as long as a session time-out"
     await truth.until_counted(settings, truth.completed(RUNS))
     assert leaving.returncode == 0

@@ -87,7 +87,7 @@ async def test_a_rebuild_from_the_log_is_not_noticed_by_those_who_write_and_ask(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2):
             await truth.dead_letters(settings, 2)
-    assert "generation 2 of the data is live now" in worker.tail(200)
+    await truth.until(lambda: "generation 2 of the data is live now" in worker.tail(200))
     with Redis.from_url(settings.redis_url) as redis:
         assert redis.hgetall(live_key(settings.redis_prefix)).keys() == {b"generation", b"format", b"partitions"}
 
@@ -102,7 +102,7 @@ async def test_runs_that_the_log_does_not_make_are_not_lost_unasked(
     worker = processes("worker", settings)
     await truth.until_counted(settings, truth.completed(40))
     worker.terminate()
-    await truth.until(lambda: worker.returncode is not None, 10)
+    await truth.until(lambda: worker.returncode is not None)
     with Redis.from_url(settings.redis_url) as redis:
         # As if the log began where it has come to.
         begun = {**redis.hgetall(Keys(settings.redis_prefix, "1", "0").ledger), b"next": 3 * 25, b"mark": ""}
@@ -149,7 +149,7 @@ async def test_data_of_an_older_format_are_made_anew_while_the_older_version_ser
         refused = await older.post("/api/task_runs/history", json=BODY)
         assert refused.status_code == 503
         assert "use that newer runtally" in refused.text
-    await truth.until(lambda: older_worker.returncode is not None, 20)
+    await truth.until(lambda: older_worker.returncode is not None)
     assert "use that newer runtally" in older_worker.tail(50)
 
 
@@ -163,7 +163,7 @@ async def test_a_shard_of_other_attributes_waits_for_the_rebuild_that_its_messag
     worker = processes("worker", settings)
     await truth.until(lambda: truth.applied(settings) == len(first))
     worker.terminate()
-    await truth.until(lambda: worker.returncode is not None, 10)
+    await truth.until(lambda: worker.returncode is not None)
     with Redis.from_url(settings.redis_url) as redis:
         told = ledger.current_cells().replace("work_queue_name", "").replace(" ;", ";")
         for shard in ("0", "1"):

@@ -8,6 +8,7 @@ authentication and TLS) and hiredis' packing without the client's layer above it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +108,10 @@ class Link:
         failure: ResponseError | None = None
         for _ in commands:
             try:
-                replies.append(await connection.read_response(disable_decoding=True, disconnect_on_error=False))
+                # Without a time limit of its own: the whole call has one, and a timer each costs more than the reply.
+                replies.append(
+                    await connection.read_response(disable_decoding=True, disconnect_on_error=False, timeout=math.inf)
+                )
             except ResponseError as error:
                 replies.append(error)
                 # The reply that says why comes first; an aborted EXEC only says that something was wrong.
