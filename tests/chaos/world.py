@@ -6,7 +6,6 @@ import asyncio
 import functools
 import signal
 import ssl
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from runtally.settings import Settings
 from runtally.store.keys import live_key
 from runtally.store.ledger import GENERATION
 
+from ..servers.forks import ForkedChild
 from ..servers.jars import JarKafka
 
 NAME = "chaos"
@@ -39,7 +39,8 @@ class TroubleError(Exception):
 
 
 class World:
-    """All processes, with their data and logs in `folder`.
+    """All processes, with their data and logs in `folder`. Those of runtally are forked from one that has imported
+    everything: to start a Python takes a core for two seconds.
 
     In one that `forgets` there are retentions, of days, and the time of the log is what its producers say.
     """
@@ -59,7 +60,7 @@ class World:
         }
         self._environment = {f"RUNTALLY_{name.upper()}": str(value) for name, value in given.items()}
         self.settings = Settings(**given)
-        self.api = Child("api", [sys.executable, "-m", "runtally", "api"], folder / "api.log", self._environment)
+        self.api = ForkedChild("api", ["api"], folder / "api.log", self._environment)
         self.workers: list[Child] = []
         self._made = 0
         self._wanted = workers
@@ -98,7 +99,7 @@ class World:
             **self._environment,
             **{"RUNTALLY_WORKER_NAME": name, "RUNTALLY_METRICS_PORT": str(ports.any_free())},
         }
-        child = Child(name, [sys.executable, "-m", "runtally", "worker"], self.folder / f"{name}.log", environment)
+        child = ForkedChild(name, ["worker"], self.folder / f"{name}.log", environment)
         child.start()
         self.workers.append(child)
         return child
@@ -108,12 +109,11 @@ class World:
         self.workers.remove(worker)
         await asyncio.to_thread(worker.stop, grace_s)
 
-    def start_rebuild(self, *options: str) -> Child:
+    def start_rebuild(self) -> Child:
         """Start a `runtally rebuild --from-log`."""
         self._made += 1
         name = f"rebuild-{self._made}"
-        command = [sys.executable, "-m", "runtally", "rebuild", "--from-log", "--json", *options]
-        child = Child(name, command, self.folder / f"{name}.log", self._environment)
+        child = ForkedChild(name, ["rebuild", "--from-log", "--json"], self.folder / f"{name}.log", self._environment)
         child.start()
         return child
 
@@ -178,4 +178,4 @@ async def until(holds: Callable[[], Any], timeout_s: float, what: str) -> None:
     while not await holds():
         if asyncio.get_running_loop().time() > deadline:
             raise TroubleError(f"not within {timeout_s:g} s: {what}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)

@@ -257,6 +257,21 @@ async def test_a_filter_that_needs_records_says_from_when_on_there_are_some(kept
         await asked(service, span | named | {"history_start": text_of(at(5))}, at(20))
 
 
+async def test_who_has_looked_before_knows_of_no_more_days_than_who_looks_anew(kept: Kept) -> None:
+    await kept.tell(task_run(1, 1, expected=1, since=1), task_run(15, 9, expected=15, since=15))
+    named: Any = {"task_runs": {"name": {"like_": "task"}}}
+    span = {"history_start": text_of(at(0)), "history_end": text_of(at(5)), "history_interval_seconds": 86_400}
+    async with living(kept.settings) as service:
+        with pytest.raises(BadRequestError, match="need raw runs"):
+            await asked(service, span | named, at(20))
+        await kept.tell(task_run(45, 10, expected=45, since=45))
+        old = await asked(service, span | named, at(50))
+        async with living(kept.settings) as another:
+            anew = await asked(another, span | named, at(50))
+        assert old.entries == anew.entries
+        assert [len(entries) for entries in old.entries] == [0] * 5
+
+
 async def replayed(settings: Settings, told: list[Told], most: int, prefix: str, cut: int) -> dict[bytes, Any]:
     """What a log leaves, applied so many events at once, with an owner that gives up after so many steps of expiry."""
     async with Redis.from_url(settings.redis_url, protocol=2) as redis:

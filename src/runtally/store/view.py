@@ -162,7 +162,8 @@ class View:
         """
         keys = self._keys
         stand = _ANYWHERE if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
-        known = len(self._states) - len(States()), len(self.cohorts)
+        expired = 0 if self._ledger is None else self._ledger.cells_expired
+        known = len(self._states) - len(States()), len(self.cohorts), expired
         looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
         commands: list[Command] = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
         if self.flow_runs.known:
@@ -229,6 +230,9 @@ class View:
             return False
         else:
             self._drop(int(minute) for minute in look[3])
+            if len(look) > 5:
+                # Days that have gone were touched too.
+                self.days = {int(day) for day in look[5]}
             for flow_run in look[4]:
                 self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
             self.flow_runs_version += bool(look[4])

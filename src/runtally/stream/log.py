@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ from ..events.reader import reader
 from ..settings import Settings
 from ..store.ledger import LogEnds, Mark
 
-_READ_TIMEOUT_S: Final = 10.0
+_READ_TIMEOUT_S: Final = 6.0
+_READS: Final = 2
 
 
 def mark_of(record: Any) -> Mark:
@@ -80,12 +82,18 @@ class Log:
             try:
                 consumer = await self._started()
                 consumer.assign([tp])
-                consumer.seek(tp, offset)
-                # No record there within the time: nothing is stored at that offset (end offsets alone can lie).
-                async with asyncio.timeout(_READ_TIMEOUT_S):
-                    record = await consumer.getone(tp)
-                return mark_of(record) if record.offset == offset else None
-            except (TimeoutError, OffsetOutOfRangeError):
+                # No record there within the time, though the broker answers before and after: nothing is stored at that
+                # offset. End offsets alone can lie.
+                for _ in range(_READS):
+                    consumer.seek(tp, offset)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_READ_TIMEOUT_S):
+                            record = await consumer.getone(tp)
+                        return mark_of(record) if record.offset == offset else None
+                    async with asyncio.timeout(_READ_TIMEOUT_S):
+                        await consumer.end_offsets([tp])
+                return None
+            except OffsetOutOfRangeError:
                 return None
             except (KafkaError, OSError) as error:
                 raise await self._lost(error) from error
@@ -97,4 +105,4 @@ class Log:
 
     async def _lost(self, error: Exception) -> ServerLostError:
         await self.close()
-        return ServerLostError(f"Kafka at {self._settings.kafka} is away: {error}")
+        return ServerLostError(f"Kafka at {self._settings.kafka} is away: {str(error) or 'it does not answer'}")
