@@ -78,7 +78,7 @@ class Seen:
 async def soak(folder: Path, minutes: float) -> Seen:
     """Run it."""
     os.environ.update(BUDGETS)
-    world = World(folder, PARTITIONS, workers=1)
+    world = World(folder, PARTITIONS, workers=1, forgets=False)
     try:
         await world.start()
         world.aside.stop(0)
