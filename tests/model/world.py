@@ -87,12 +87,16 @@ class World:
             for number, (body, now) in enumerate(questions):
                 await self.ask(body, now, ("cells", "count")[number % 2])
         finally:
-            self._played.__exit__(None, None, None)
-            await self._living.__aexit__(None, None, None)
-            for holder in self._holders.values():
-                await holder.shard.close()
-            await self._link.close()
-            await self._redis.aclose()
+            await self.close()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._played.__exit__(None, None, None)
+        await self._living.__aexit__(None, None, None)
+        for holder in self._holders.values():
+            await holder.shard.close()
+        await self._link.close()
+        await self._redis.aclose()
 
     # -- workers
 

@@ -138,6 +138,24 @@ def kind_of(name: bytes) -> str:
     return name.partition(b":")[0].decode()
 
 
+async def test_a_run_without_expected_time_stays_as_long_as_cells(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, expected=None), task_run(15, 2, expected=15, since=15))
+    assert await kept.redis.hlen("kept:{1.0}:raw:none") == 1
+    await kept.check()
+    await kept.tell(task_run(45, 3, expected=45, since=45))
+    assert not await kept.redis.exists("kept:{1.0}:raw:none")
+    await kept.check()
+
+
+async def test_a_frozen_run_is_known_as_long_as_cells_and_its_siblings_do_not_take_it_along(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1, flow_run="a"), task_run(5, 2, expected=5, since=5, flow_run="a"))
+    await kept.tell(task_run(20, 3, expected=20, since=20), task_run(45, 4, expected=45, since=45))
+    assert [await kept.redis.hlen(key) for key in await kept.redis.keys("*:members:*")] == [1]
+    await kept.tell(task_run(45, 2, "FAILED", expected=44, since=45, flow_run="a"))
+    assert kept.reference.dropped == 1
+    await kept.check()
+
+
 async def test_a_rebuild_leaves_old_answers_as_they_are(kept: Kept) -> None:
     await kept.tell(*[task_run(n, n, expected=n, since=n) for n in range(15)], most=3)
     await rebuilt(kept)
