@@ -127,6 +127,14 @@ METRICS: Final = (
         shown_by=_BOTH,
     ),
     Metric(
+        "load_bytes",
+        "gauge",
+        (),
+        "About the memory of events on their way from Kafka to Redis. Close to three eighths of RUNTALLY_WORKER_MEMORY "
+        "while catching up: no more is fetched than is applied. All the memory of the worker is "
+        "`process_resident_memory_bytes`.",
+    ),
+    Metric(
         "fenced_total",
         "counter",
         ("shard",),

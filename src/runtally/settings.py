@@ -130,8 +130,11 @@ class Settings(BaseSettings):
         description="Distinct combinations of flow, deployment, tags, work queue and is-a-subflow a shard counts "
         "apart; further sets of tags share one combination, and a question about tags is answered there from raw runs.",
     )
-    worker_cache: Size = Field(
-        256 << 20, ge=1 << 20, description="Memory the worker may use to remember records and cells."
+    worker_memory: Size = Field(
+        512 << 20,
+        ge=64 << 20,
+        description="Memory a worker may use besides the 100 MiB or so that it takes when it has nothing to do: half "
+        "for what it remembers of its shards, the rest for events on their way.",
     )
     api_cache: Size = Field(512 << 20, ge=1 << 20, description="Memory the API may use for cells and decoded runs.")
     max_body: Size = Field(256 << 10, ge=1 << 10, description="Largest body of a history or count request.")
@@ -177,6 +180,21 @@ class Settings(BaseSettings):
         if value < info.data.get("raw_retention", 0):
             raise ValueError("must be at least RUNTALLY_RAW_RETENTION: raw runs cannot outlive their sums")
         return value
+
+    @property
+    def worker_cache(self) -> int:
+        """The part of a worker's memory for what it remembers of its shards."""
+        return self.worker_memory // 2
+
+    @property
+    def worker_load(self) -> int:
+        """The part of it for events from when they are decoded until they are applied."""
+        return self.worker_memory * 3 // 8
+
+    @property
+    def worker_fetch(self) -> int:
+        """The part of it for what brokers sent, as it came."""
+        return self.worker_memory // 8
 
     @property
     def runs_topic(self) -> str:

@@ -30,7 +30,7 @@ CAPS: list[tuple[dict[str, int], float]] = [
     ({"max_states": 3}, SUM_LIMIT),
     ({"max_cohorts": 4}, SUM_LIMIT),
     ({"max_states": 1, "max_cohorts": 1}, SUM_LIMIT),
-    ({"worker_cache": 1 << 12, "api_cache": 1 << 13}, SUM_LIMIT),
+    ({"worker_memory": 1 << 13, "api_cache": 1 << 13}, SUM_LIMIT),
 ]
 """Settings under which cells cannot tell everything or nothing stays in memory, and where a cell becomes wide."""
 

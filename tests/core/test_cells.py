@@ -79,6 +79,13 @@ def test_cells_after_changes_equal_cells_made_anew(kept: list, gone: list, came:
 
 
 @given(RUNS)
+def test_bounds_do_not_loosen_by_being_read_and_written_again(runs: list) -> None:
+    for level, sums in enumerate(folded(rows_of(runs))):
+        cells = pack(sums, level)
+        assert pack(unpack(cells, sums.bucket, sums.scope, level), level).tobytes() == cells.tobytes()
+
+
+@given(RUNS)
 def test_bounds_hold_every_run_and_sums_are_those_of_the_rows(runs: list) -> None:
     rows = rows_of(runs)
     kinds = Kinds(rows.group, STATES.type_codes)

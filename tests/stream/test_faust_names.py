@@ -75,6 +75,8 @@ def test_the_rest_of_what_is_used_exists() -> None:
     assert "self._isolation_level = isolation_level" in source
     assert "self._fetch_max_wait_ms = fetch_max_wait_ms" in source
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
+    assert "self._fetch_max_bytes = fetch_max_bytes" in source
+    assert "fetch_max_bytes=self._fetch_max_bytes" in source
     assert "isolation_level=self._isolation_level" in source
     assert "reassignment_in_progress" in inspect.getsource(Fetcher.fetched_records)
 

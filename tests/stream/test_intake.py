@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from runtally.errors import TooManyBadError
 from runtally.events.dead_letter import DeadLetter
-from runtally.events.partition import FORWARDED, partition_of
+from runtally.events.partition import FORWARDED, Partitioner, partition_of
 from runtally.events.publish import Publisher
 from runtally.events.reader import reader
 from runtally.metrics import Metrics
@@ -44,7 +44,7 @@ async def own(worker_settings: Make, embedded_broker: str) -> Settings:
 @pytest.fixture
 async def intake(own: Settings) -> AsyncIterator[Intake]:
     async with Publisher(own) as publisher:
-        yield Intake(own, publisher, Metrics("worker"), "runs", HERE, own.partitions)
+        yield Intake(own, publisher, Metrics("worker"), "runs", HERE, Partitioner(own.partitions))
 
 
 def events(own: Settings, *, here: bool) -> list[bytes]:

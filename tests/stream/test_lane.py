@@ -163,7 +163,7 @@ async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
     run = consumer.run_of(TP("t", 0))
     for begin, offsets in ((5, [5, 6]), (7, [7, 8]), (9, [10]), (11, [11])):
         records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=1) for offset in offsets]
-        await followed.put(Fetched(TP("t", 0), run, begin, records))
+        followed.put(Fetched(TP("t", 0), run, begin, records))
     task = asyncio.create_task(followed.run())
     while not intake.asked:
         await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
     followed = Lane(*parts)
     await followed.pulse()
     records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=1) for offset in range(5, 9)]
-    await followed.put(Fetched(TP("t", 0), consumer.run_of(TP("t", 0)), 5, records))
+    followed.put(Fetched(TP("t", 0), consumer.run_of(TP("t", 0)), 5, records))
     task = asyncio.create_task(followed.run())
     while followed.state != "stopped":
         await asyncio.sleep(0)

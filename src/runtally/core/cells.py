@@ -256,7 +256,7 @@ def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int | Ints) -> Su
         a,
         b,
         np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64))),
-        np.where(bucket == NONE, EARLIEST, begin + (lo * width) // _STEPS),
+        np.where(bucket == NONE, EARLIEST, begin - (-lo * width) // _STEPS),
         np.where(bucket == NONE, LATEST, begin + ((hi + 1) * width - 1) // _STEPS),
         _fine(cells["start_lo"], begin, up=False),
         _fine(cells["start_hi"], begin, up=True),

@@ -14,7 +14,7 @@ from .ids import text_of
 
 FORWARDED: Final = "runtally-forwarded"
 """The header of a record that sat in another partition and was sent on to its own."""
-_CACHE_SIZE: Final = 100_000
+_CACHE_SIZE: Final = 50_000
 
 
 def key_of(change: Change) -> bytes:

@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ..errors import FencedError, LedgerTroubleError, ServerLostError, SystemError_, UserError
+from ..events.partition import Partitioner
 from ..events.publish import Publisher
 from ..settings import Settings
 from ..store import generations
@@ -117,6 +118,7 @@ class _Filling:
         self._live = live
         self._progress = progress
         self._stack = AsyncExitStack()
+        self._partition_of = Partitioner(live.partitions)
         self._shards: dict[TopicPartition, Shard] = {}
         self._intakes: dict[TopicPartition, Replay] = {}
         self._ends: dict[str, int] = {}
@@ -225,8 +227,8 @@ class _Filling:
         self._shards[place] = one
         self._ends[name] = ends.end
         topic: Literal["runs", "catalog"] = "catalog" if catalog else "runs"
-        partitions = 1 if catalog else self._live.partitions
-        self._intakes[place] = Replay(settings, topic, place.partition, partitions)
+        partition_of = Partitioner(1) if catalog else self._partition_of
+        self._intakes[place] = Replay(settings, topic, place.partition, partition_of)
 
     async def _targets(self) -> Mapping[str, int]:
         """Where the live generation is; the log's end where it has no ledger."""

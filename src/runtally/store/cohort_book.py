@@ -13,6 +13,8 @@ from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
 
 ALL_FIELD: Final = b"a"
+_WEIGHT: Final = 1_000
+"""Rough memory of one cohort, with its numbers and scopes."""
 
 
 class CohortBook:
@@ -35,6 +37,11 @@ class CohortBook:
 
     def __len__(self) -> int:
         return len(self._cohorts)
+
+    @property
+    def weight(self) -> int:
+        """About the bytes that all of it takes."""
+        return _WEIGHT * len(self)
 
     def number(self, cohort: Cohort) -> int:
         """The number of a cohort; a new one goes to `fresh` as well. Past the cap a new set of tags is *other tags*."""

@@ -15,8 +15,9 @@ from ..core.levels import COARSEST, MINUTE_US, NONE
 from ..core.retention import Horizons, last_instant
 from ..core.rows import NULL, Ints
 from ..core.versions import Stored, merge, repeats
+from .aside import Gone
 from .cohort_book import CohortBook
-from .families import FROZEN, Family, Wanted
+from .families import FROZEN, SMALL_FAMILY, Family, Wanted
 from .fence import Fence
 from .index import deleted, packed
 from .keys import raw_bucket
@@ -33,8 +34,6 @@ from .records import (
 )
 
 _FLOW_RUN_STATES: Final = len(FLOW_RUN.state_fields)
-_MANY: Final = 5_000
-"""Fields of a command: of more, Redis would hold all of them twice."""
 
 
 class Work:
@@ -88,6 +87,7 @@ class Edit:
     def __init__(self, fence: Fence, states: States, max_states: int, cohorts: CohortBook, today: int) -> None:
         self.new = Side()
         self.old = Side()
+        self.gone = Gone()
         self.stale = self.duplicate = self.frozen = 0
         self._horizons: Horizons = fence.ledger.horizons
         self._today = today
@@ -99,7 +99,6 @@ class Edit:
         self._fresh_states: list[State] = []
         self._cohorts = cohorts
         self._raw: defaultdict[int, list[bytes]] = defaultdict(list)
-        self._raw_gone: defaultdict[int, list[bytes]] = defaultdict(list)
         self._index: defaultdict[bytes, list[bytes | int]] = defaultdict(list)
         self._index_gone: list[bytes] = []
         self._flow_runs: dict[bytes, bytes] = {}
@@ -176,7 +175,7 @@ class Edit:
                 entries += (run, deleted(self._today))
                 self._leaving[packed(b"s", run) if flow_run is None else packed(b"m", flow_run)] = None
                 if record is not None:
-                    self._raw_gone[raw_bucket(minute_of(record))].append(run)
+                    self.gone.singly[raw_bucket(minute_of(record))].append(run)
                 continue
             written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
@@ -188,22 +187,24 @@ class Edit:
             if was != bucket:
                 entries += (run, bucket)
                 if was is not None:
-                    self._raw_gone[was].append(run)
+                    self.gone.singly[was].append(run)
 
     def move_rows(self, family: Family, flow_run: bytes) -> None:
         """Attribute all remembered rows of a family anew, or take them away with their flow run."""
         cohort_before = self._cohort_before[flow_run]
         dead = family.flow_run == DEAD
+        gone = self.gone.singly if len(family.members) <= SMALL_FAMILY else self.gone.with_them
         cohort = self._cohort(family, flow_run)
         for run, record in family.members.items():
             if record in (DEAD, FROZEN) or run in self._moved:
                 continue
             self.old.add(record, cohort_before)
             if dead:
-                self._raw_gone[raw_bucket(minute_of(record))].append(run)
+                gone[raw_bucket(minute_of(record))].append(run)
             else:
                 self.new.add(record, cohort)
         if dead:
+            self.gone.flow_runs.append(flow_run)
             family.members.clear()
             self._index_gone.append(self._shard_keys.members(flow_run))
 
@@ -217,21 +218,16 @@ class Edit:
             minute = minute_of(record)
             self._minutes.add(minute)
             if dead:
-                self._raw_gone[raw_bucket(minute)].append(run)
+                self.gone.with_them[raw_bucket(minute)].append(run)
             else:
                 new.add(record, cohort)
         return new, old
 
     def commands(self, seq: int, days: set[int]) -> list[Command]:
-        """Everything but the cells, as commands; adds the new rows' days to `days`."""
+        """Everything but the cells and what is `gone`, as commands; adds the new rows' days to `days`."""
         keys = self._shard_keys
         minutes = self._minutes | {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
         commands: list[Command] = [
-            *[
-                ("HDEL", keys.raw(bucket), *runs[at : at + _MANY])
-                for bucket, runs in self._raw_gone.items()
-                for at in range(0, len(runs), _MANY)
-            ],
             *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
             *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
             *[("UNLINK", key) for key in self._index_gone],

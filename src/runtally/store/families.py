@@ -19,7 +19,8 @@ from .link import Command
 from .records import DEAD, minute_of
 
 SMALL_FAMILY: Final = 256
-"""Families up to this size are read whole, so that further members need no look-up."""
+"""Families up to this size are read whole, so that further members need no look-up; in one batch no more of them than
+may be remembered."""
 FROZEN: Final = b"f"
 """Stands for the record of a run whose record is gone, and whose share of the cells stays."""
 _CHUNK: Final = 5_000
@@ -53,6 +54,7 @@ class Families:
 
     def __init__(self, fence: Fence, budget_bytes: int) -> None:
         self._fence = fence
+        self._room = budget_bytes // _RECORD_WEIGHT
         self._known: Bounded[bytes | None, Family] = Bounded(
             budget_bytes, lambda family: (1 + len(family.members)) * _RECORD_WEIGHT
         )
@@ -82,6 +84,7 @@ class Families:
     async def load(self, wanted: Wanted, replies: list[Any]) -> None:
         """Take the replies of `first_reads` and read what they lead to."""
         taken = iter(replies)
+        room = self._room
         whole: list[bytes] = []
         found: list[tuple[Family, bytes, int]] = []
         for flow_run, ids in wanted.items():
@@ -97,8 +100,9 @@ class Families:
                 frozen, *buckets = next(taken)
                 if frozen is not None:
                     family.flow_run = FROZEN
-                family.complete = size <= SMALL_FAMILY
-                if 0 < size <= SMALL_FAMILY:
+                family.complete = size <= min(room, SMALL_FAMILY)
+                if family.complete and size:
+                    room -= size
                     whole.append(flow_run)
                 else:
                     for run, bucket in zip(ids, buckets, strict=True):

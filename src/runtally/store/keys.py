@@ -66,6 +66,12 @@ KEYS: Final = (
         "raw retention",
     ),
     Key(
+        f"{_SHARD}aside:<epoch>:<b>",
+        "hash",
+        "what stays of a raw bucket from which very many runs of a deleted flow run are about to go",
+        "the commit that puts it in the bucket's place; else an hour later",
+    ),
+    Key(
         f"{_SHARD}members:<id>",
         "hash",
         "the index: task run id → bucket of its record, or the day of a frozen or deleted one, of one flow run; `f` → "
@@ -110,6 +116,7 @@ _WORDS: Final = {
     "<l>": rb"[0-9]",
     "<b>": rb"(?:[0-9]+|none)",
     "<day>": rb"[0-9]+",
+    "<epoch>": rb"[0-9a-f]+",
     "<n>": rb"[0-9]+",
     "<id>": rb".{16}",
 }
@@ -160,7 +167,11 @@ class Keys:
 
     def raw(self, bucket: int) -> bytes:
         """Hash of the records of one raw bucket, see `raw_bucket`."""
-        return self.root + (b"raw:none" if bucket == NONE else b"raw:%d" % bucket)
+        return self.root + b"raw:" + _bucket_name(bucket)
+
+    def aside(self, epoch: str, bucket: int) -> bytes:
+        """Hash of what is to take the place of a raw bucket."""
+        return b"%saside:%s:%s" % (self.root, epoch.encode(), _bucket_name(bucket))
 
     def members(self, flow_run: bytes) -> bytes:
         """Index hash of one flow run's task runs."""
@@ -186,12 +197,16 @@ class Keys:
 @lru_cache(1 << 14)
 def _name_of_cells(kind: Scope, level: int, bucket: int) -> bytes:
     # All shards of a question name the same.
-    return f"cells:{kind.letter}{level}:{'none' if bucket == NONE else bucket}".encode()
+    return b"cells:%s%d:%s" % (kind.letter.encode(), level, _bucket_name(bucket))
 
 
 def raw_bucket(minute: int) -> int:
     """The bucket of raw records that holds those of a minute; NONE for NONE."""
     return NONE if minute == NONE else minute // RAW_MINUTES
+
+
+def _bucket_name(bucket: int) -> bytes:
+    return b"none" if bucket == NONE else b"%d" % bucket
 
 
 def _id_bucket(identity: bytes) -> int:

@@ -39,7 +39,8 @@ _EXPECTED: Final = struct.Struct("<q")
 EXPECTED_AT: Final = 3
 """Where in a record its expected time begins, an i64."""
 WIDTH: Final = _FIXED.size
-_FLOW_RUN_AT: Final = WIDTH - 16
+FLOW_RUN_AT: Final = WIDTH - 16
+"""Where in a record the id of its flow run begins; it ends at WIDTH."""
 _COLUMNS: Final = np.dtype(
     [
         ("flags", "u1"),
@@ -54,7 +55,8 @@ _COLUMNS: Final = np.dtype(
 )
 _HAS_CHILD: Final = 1
 _LONG: Final = 2
-_HAS_FLOW_RUN: Final = 4
+HAS_FLOW_RUN: Final = 4
+"""The bit of a record's first byte that says that it has one."""
 _VERSIONS: Final = 8
 _NO_FLOW_RUN: Final = bytes(16)
 _STATE_FIELDS: Final = len(TASK_RUN.state_fields)
@@ -74,14 +76,14 @@ def minute_of(record: bytes) -> int:
 
 def flow_run_of(record: bytes) -> bytes | None:
     """The id of a task run's flow run, None without one."""
-    return record[_FLOW_RUN_AT:WIDTH] if record[0] & _HAS_FLOW_RUN else None
+    return record[FLOW_RUN_AT:WIDTH] if record[0] & HAS_FLOW_RUN else None
 
 
 def encode_task_run(stored: Stored, state_number: int, flow_run: bytes | None) -> bytes:
     """The record of a task run; `state_number` is its state's number in the shard (OTHER: past the cap)."""
     state, start, end, total, name, tags, expected, child = stored.values
     own = stored.own
-    flags = (0 if child is None else _HAS_CHILD) | (0 if flow_run is None else _HAS_FLOW_RUN)
+    flags = (0 if child is None else _HAS_CHILD) | (0 if flow_run is None else HAS_FLOW_RUN)
     attribute_version, state_version = stored.attribute_version, stored.state_version
     if own is None and child is None and state is not None and state_number != OTHER:
         if attribute_version == state_version[1] == state[2]:
@@ -174,7 +176,7 @@ def rows_of_columns(columns: npt.NDArray[np.void], child: npt.NDArray[np.bool_])
     start = columns["start"].astype(np.int64)
     flags = (
         np.where(columns["flags"] & _HAS_CHILD, PARENT, 0)
-        | np.where(columns["flags"] & _HAS_FLOW_RUN, IN_FLOW, 0)
+        | np.where(columns["flags"] & HAS_FLOW_RUN, IN_FLOW, 0)
         | np.where(child, CHILD, 0)
     )
     return Rows(
@@ -198,7 +200,7 @@ def columns_of(joined: bytes) -> npt.NDArray[np.void]:
 
 def has_flow_run(columns: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Which of such an array belong to a flow run."""
-    return (columns["flags"] & _HAS_FLOW_RUN).astype(bool)
+    return (columns["flags"] & HAS_FLOW_RUN).astype(bool)
 
 
 def encode_entity(stored: Stored) -> bytes:

@@ -43,9 +43,9 @@ class Rollups:
         """Forget everything."""
         self._known.clear()
 
-    def trim(self) -> None:
-        """Keep within the budget: between batches."""
-        self._known.trim()
+    def trim(self, besides: int) -> None:
+        """Keep within the budget, of which others take some bytes: between batches."""
+        self._known.trim(besides)
 
     async def apply(self, levels: Sequence[Sums], fields: Fields) -> list[Command]:
         """Add the changes to each level's cells; the commands that write them.
@@ -104,8 +104,11 @@ class Rollups:
         bounds = (np.searchsorted(of_result, np.arange(len(touched) + 1)) * CELL.itemsize).tolist()
         written: defaultdict[bytes, list[bytes]] = defaultdict(list)
         emptied: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for one, begin, end in zip(touched, bounds[:-1], bounds[1:], strict=True):
+        for one, before, begin, end in zip(touched, known, bounds[:-1], bounds[1:], strict=True):
             cells = packed[begin:end]
+            if cells == before:
+                # Of a flow run that moves, those of all runs.
+                continue
             self._known.put(one.place, cells)
             if cells:
                 written[one.key] += (one.field, cells)

@@ -190,7 +190,8 @@ class RunsShard:
                 if len(others) == _FOLDS:
                     others = [_added(others)]
             edit.move_rows(family, flow_run)
-        commands = edit.commands(self._fence.ledger.seq + 1, self._days)
+        commands = await edit.gone.commands(self._fence)
+        commands += edit.commands(self._fence.ledger.seq + 1, self._days)
         if edit.new.records or edit.old.records:
             others.append(self._fold(edit.new, edit.old))
         if others:
@@ -198,7 +199,7 @@ class RunsShard:
         await self._fence.commit(batch, commands)
         self._cohorts.committed()
         self._families.settle(work.wanted)
-        self._rollups.trim()
+        self._rollups.trim(self._cohorts.weight)
         return Applied(
             len(batch.changes) - edit.stale - edit.duplicate - edit.frozen, edit.stale, edit.duplicate, edit.frozen
         )

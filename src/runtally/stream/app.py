@@ -15,6 +15,7 @@ from faust.types import TP
 
 from .. import logs
 from ..errors import RuntallyError, ServerLostError, SystemError_
+from ..events.partition import Partitioner
 from ..events.publish import Publisher
 from ..metrics import Metrics
 from ..settings import Settings
@@ -28,6 +29,7 @@ from .consumer import BatchApp, BatchConsumer, Fetched
 from .health import serve
 from .intake import Intake
 from .lane import Lane, LaneState
+from .load import Load
 from .log import Log
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ _PULSE_S: Final = 1.0
 _TOPIC_WAIT_S: Final = 1.0
 _STOP_S: Final = 5.0
 _FETCH_BYTES: Final = 3 << 20
-"""Some 4,000 events: in batches a third of that size, folding and committing cost a third more for each event."""
+"""Some 4,000 events and more of a partition at once, where there is room for it: in batches a third of that size,
+folding and committing cost a third more for each event."""
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
 
 
@@ -65,6 +68,7 @@ class _Worker:
         self._settings = settings
         self._log = Log(settings)
         self._metrics = Metrics("worker")
+        self._load = Load(settings.worker_load)
         self._lanes: dict[TP, tuple[Lane, asyncio.Task[None]]] = {}
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -131,6 +135,9 @@ class _Worker:
         stack.push_async_callback(self._link.close)
         self._waiting_for = "Kafka"
         self._partitions = await self._wait_for_topics()
+        # Memory is shared out among as many as there are.
+        self._settings = self._settings.model_copy(update={"partitions": self._partitions})
+        self._partition_of = Partitioner(self._partitions)
         self._publisher = await self._wait_for_producer(stack)
         self._waiting_for = ""
         self._checking = RunningCheck(self._redis, self._settings, self._metrics, self._live_shards)
@@ -184,6 +191,8 @@ class _Worker:
 
     def _make_app(self, folder: str) -> BatchApp:
         settings = self._settings
+        # An answer is there twice while it is taken apart.
+        fetch_bytes = settings.worker_fetch // 2
         app = BatchApp(
             settings.group_id,
             broker=";".join(f"kafka://{server}" for server in settings.kafka.split(",")),
@@ -194,11 +203,12 @@ class _Worker:
             broker_heartbeat_interval=1.0,
             broker_rebalance_timeout=10.0,
             broker_max_poll_records=20_000,
-            consumer_max_fetch_size=_FETCH_BYTES,
+            consumer_max_fetch_size=min(_FETCH_BYTES, fetch_bytes // (self._partitions + 1)),
             consumer_auto_offset_reset="earliest",
             stream_buffer_maxsize=max(64, 8 * self._partitions),
             stream_wait_empty=False,
         )
+        app.load, app.fetch_bytes = self._load, fetch_bytes
         # A broker without transactions (the embedded one) never moves the last stable offset up to the newest record.
         app.isolation = "read_committed" if self._publisher.transactional else "read_uncommitted"
         for topic in (settings.runs_topic, settings.catalog_topic):
@@ -211,8 +221,7 @@ class _Worker:
     async def _agent(self, stream: Any) -> None:
         async for fetched in stream:
             assert isinstance(fetched, Fetched)
-            lane = self._lane(fetched.tp, stream.app.consumer)
-            await lane.put(fetched)
+            self._lane(fetched.tp, stream.app.consumer).put(fetched)
 
     def _lane(self, tp: TP, consumer: BatchConsumer) -> Lane:
         known = self._lanes.get(tp)
@@ -226,7 +235,7 @@ class _Worker:
             self._metrics,
             topic,
             tp.partition,
-            self._partitions if topic == "runs" else 1,
+            self._partition_of if topic == "runs" else Partitioner(1),
         )
         lane = Lane(
             consumer, self._log, shard(self._redis, self._settings, name, self._generation), intake, self._metrics, tp
@@ -292,6 +301,7 @@ class _Worker:
                     lane = self._lane(tp, consumer)
                     await self._pulse(lane)
                     self._show(lane, consumer.highwater(tp))
+            self._metrics["load_bytes"].set(self._load.weight)
             await self._hint()
             await asyncio.sleep(_PULSE_S)
 

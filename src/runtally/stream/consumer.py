@@ -1,10 +1,12 @@
 """Faust's aiokafka consumer, with batches instead of single messages.
 
 The only place that knows Faust's internals (0.15.3, pinned; tests/stream/test_faust_names.py fails when one that
-is used here changes). Two things are replaced:
+is used here changes). Three things are replaced:
 
 - **Batches**: one stream event per partition and fetched batch. Per message Faust spends two tasks, a conductor
   call, a queue hop and an acknowledgement, a hundred times what the message costs us.
+- **The limit**: what is on its way is counted in bytes (`load`); a partition without room is not fetched. Faust counts
+  messages, whatever they weigh, and stops all partitions for one.
 - **The seek**: Redis says where a partition goes on, not Kafka's committed offset. A seek begins a new *run* of the
   partition; batches of earlier runs that are still on their way are recognised by its number and dropped.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
@@ -24,29 +26,32 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
+from .load import Carried, Load, Record
+
 _T = TypeVar("_T")
 
 FETCH_MAX_WAIT_MS: Final = 50
 """How long the broker may hold a fetch back on a quiet topic; Faust's 1,500 would be latency."""
+_FULL_S: Final = 0.02
+"""How long others are waited for while a partition has no room; it may have some then."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one fetch gave of one partition: records in order, the run of the partition that they belong to, and the
     offset `begin` at which the fetch was due. Offsets have gaps (control records, aborted transactions), so it is
-    `begin`, not the first record's offset, that shows whether a fetch before this one went missing."""
+    `begin`, not the first record's offset, that shows whether a fetch before this one went missing. Whoever takes it
+    calls `put_down` when it is applied or dropped; the records are gone after that."""
 
     tp: TP
     run: int
     begin: int
-    records: Sequence[aiokafka.ConsumerRecord[bytes | None, bytes | None]]
-
-
-class Stamped(list[Any]):
-    """Records of one partition, with the run that they belong to and the offset at which the fetch was due."""
-
-    run: int
-    begin: int
+    records: Sequence[Record]
+    put_down: Callable[[], None] = _nothing
 
 
 class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -89,18 +94,21 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         active_partitions: AbstractSet[TP] | None,
         timeout: float | None = None,
         max_records: int | None = None,
-    ) -> dict[TP, Stamped]:
-        if self.held:
-            active_partitions = {*(active_partitions or consumer.assignment())} - self.held
-            if not active_partitions:
-                # To aiokafka, none means all.
-                await asyncio.sleep(timeout or FETCH_MAX_WAIT_MS / 1000)
-                return {}
-        records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+    ) -> dict[TP, Carried]:
+        assigned = {TP(tp.topic, tp.partition) for tp in consumer.assignment()}
+        roomy, most = self.app.load.room(assigned)
+        wanted = (assigned if active_partitions is None else {*active_partitions}) & roomy - self.held
+        if len(roomy) < len(assigned):
+            timeout = _FULL_S
+        if not wanted:
+            # To aiokafka, none means all.
+            await asyncio.sleep(timeout or FETCH_MAX_WAIT_MS / 1000)
+            return {}
+        records = await super()._fetch_records(consumer, wanted, timeout, min(most, max_records or most))
         return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
 
-    def _stamped(self, tp: TP, records: Sequence[Any]) -> Stamped:
-        stamped = Stamped(records)
+    def _stamped(self, tp: TP, records: Sequence[Record]) -> Carried:
+        stamped = Carried(records, self.app.load, tp)
         stamped.run = self.runs[tp]
         stamped.begin = self.due.get(tp, records[0].offset)
         self.due[tp] = records[-1].offset + 1
@@ -110,6 +118,7 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = self.app.isolation
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        consumer._fetch_max_bytes = self.app.fetch_bytes
         return consumer
 
 
@@ -187,8 +196,9 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         for tp, batch in records.items():
             going_on = self.flow_active and self.app.consumer_generation_id == generation
             if going_on and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch))
+                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch, batch.put_down))
             else:
+                batch.put_down()
                 dropped.append(tp)
         if dropped:
             await self._renew(dropped)
@@ -223,9 +233,12 @@ class BatchTransport(Transport):  # type: ignore[misc]
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
-    """A Faust app that consumes batches. `isolation`: what to read of a log that holds transactions."""
+    """A Faust app that consumes batches. `isolation`: what to read of a log that holds transactions. `load`: what is on
+    its way, `fetch_bytes`: how much a broker may send at once."""
 
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    load: Load
+    fetch_bytes: int
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)

@@ -65,7 +65,7 @@ class Intake:
         metrics: Metrics,
         topic: Literal["runs", "catalog"],
         partition: int,
-        partitions: int,
+        partition_of: Partitioner,
     ) -> None:
         self._settings = settings
         self._publisher = publisher
@@ -75,7 +75,7 @@ class Intake:
         self._partition = partition
         self._shard = str(partition) if topic == "runs" else CATALOG
         self._say = logging.LoggerAdapter(log, {"shard": self._shard})
-        self._partition_of = Partitioner(partitions)
+        self._partition_of = partition_of
         self._limits = Limits(settings.dead_letter_limit, settings.dead_letter_ratio)
         # By the offset up to which they go: a batch may come again, and is then judged from where it began.
         self._tallies: dict[int, Tally] = {}

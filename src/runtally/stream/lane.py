@@ -20,7 +20,6 @@ from .log import Log
 
 log = logging.getLogger(__name__)
 
-_QUEUE: Final = 4
 _ENOUGH: Final = 4000
 """Records of a batch, from which on no more are joined to it."""
 _FIRST_WAIT_S: Final = 0.1
@@ -47,7 +46,8 @@ class Lane:
         self._say = logging.LoggerAdapter(log, {"shard": shard.name})
         self._count = metrics.of_shard(shard.name)
         self._tp = tp
-        self._queue: asyncio.Queue[Fetched] = asyncio.Queue(_QUEUE)
+        # What may be in it is the load's to say.
+        self._queue: asyncio.Queue[Fetched] = asyncio.Queue()
         self._turn = asyncio.Lock()
         self._run = -1
         self._settled: tuple[int, int] | None = None
@@ -72,17 +72,19 @@ class Lane:
         """See `Shard.numbered`."""
         return self._shard.numbered
 
-    async def put(self, fetched: Fetched) -> None:
-        """Take a fetched batch; waits while earlier ones are being applied."""
-        if self.state != "stopped":
-            await self._queue.put(fetched)
+    def put(self, fetched: Fetched) -> None:
+        """Take a fetched batch; it is applied after earlier ones."""
+        if self.state == "stopped":
+            fetched.put_down()
+        else:
+            self._queue.put_nowait(fetched)
 
     async def run(self) -> None:
         """Apply batches until cancelled; a batch in hand is finished first."""
         held: Fetched | None = None
         while True:
-            fetched, held = self._with_following(held or await self._queue.get())
-            await asyncio.shield(asyncio.ensure_future(self._patiently(fetched)))
+            parts, held = self._with_following(held or await self._queue.get())
+            await asyncio.shield(asyncio.ensure_future(self._work_off(parts)))
 
     async def idle(self) -> None:
         """Return when no batch is in hand, and take up no other: before the partition is given up."""
@@ -136,19 +138,27 @@ class Lane:
         self._empty_queue()
         await self._shard.close()
 
-    def _with_following(self, first: Fetched) -> tuple[Fetched, Fetched | None]:
-        """What is waiting behind a batch and goes on without a gap, joined to it: a commit costs as much as some
-        thousand events. Besides, what was taken from the queue and does not go on so."""
-        records = list(first.records)
-        while len(records) < _ENOUGH and not self._queue.empty():
+    def _with_following(self, first: Fetched) -> tuple[list[Fetched], Fetched | None]:
+        """A batch and what is waiting behind it and goes on without a gap: a commit costs as much as some thousand
+        events. Besides, what was taken from the queue and does not go on so."""
+        parts, count, last = [first], len(first.records), first.records[-1].offset
+        while count < _ENOUGH and not self._queue.empty():
             following = self._queue.get_nowait()
-            if (
-                following.run != first.run
-                or not records[-1].offset + 1 == following.begin == following.records[0].offset
-            ):
-                return replace(first, records=records), following
-            records += following.records
-        return replace(first, records=records), None
+            if following.run != first.run or not last + 1 == following.begin == following.records[0].offset:
+                return parts, following
+            parts.append(following)
+            count, last = count + len(following.records), following.records[-1].offset
+        return parts, None
+
+    async def _work_off(self, parts: Sequence[Fetched]) -> None:
+        """Apply fetches as one batch, or drop them, and put them down."""
+        first = parts[0]
+        records = first.records if len(parts) == 1 else [record for part in parts for record in part.records]
+        try:
+            await self._patiently(replace(first, records=records))
+        finally:
+            for part in parts:
+                part.put_down()
 
     async def _patiently(self, fetched: Fetched) -> None:
         """Apply a batch, waiting for servers that are away as long as it takes."""
@@ -247,9 +257,8 @@ class Lane:
         await self._consumer.hold(self._tp)
 
     def _empty_queue(self) -> None:
-        """Whoever waits to put something in goes on: one agent serves all lanes."""
         while not self._queue.empty():
-            self._queue.get_nowait()
+            self._queue.get_nowait().put_down()
 
     async def _hole(self, fetched: Fetched) -> bool:
         """Whether records are gone between where the fetch was due and where it began. Control records leave such gaps
