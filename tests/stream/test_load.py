@@ -62,6 +62,19 @@ def test_what_nobody_holds_any_more_weighs_nothing() -> None:
     assert load.weight == 0
 
 
+def test_what_is_found_to_be_lost_while_others_are_looked_at_is_put_down_at_once() -> None:
+    load = Load(LIMIT)
+    lost = [Carried(fetched(10), load, HERE)]
+
+    class Losing(list[TP]):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            lost.clear()
+            return super().__iter__()
+
+    assert load.room(Losing([HERE]))[0] == {HERE}
+    assert load.weight == 0
+
+
 def test_of_large_events_fewer_are_fetched_and_one_at_least() -> None:
     load = Load(LIMIT)
     most = []

@@ -30,7 +30,8 @@ class Load:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._lock = threading.Lock()
+        # One thread may come twice: what nobody holds any more is put down wherever Python happens to find that out.
+        self._lock = threading.RLock()
         self._by_partition: defaultdict[TP, int] = defaultdict(int)
         self._event = _FIRST_WEIGHT
 
