@@ -30,7 +30,7 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """One for all: to read the machine's certificates takes longer than most questions."""
 _COMMAND_WITHIN_S = 150
 _COMMANDS = 6
-_PASSING = ("is away", "are no data", "Is another", "another rebuild from the log", "has no topic")
+_PASSING = ("is away", "are no data", "Is another `runtally rebuild --from-log` running?", "has no topic")
 """What a command may fail with while things go wrong: the next one may succeed."""
 
 

@@ -133,8 +133,8 @@ RULES = (
     ),
     Rule(
         "ops/from_log.py",
-        "        live = await _remove(link, settings, live, progress)\n        live = await generations.begin",
-        "        live = await generations.begin",
+        "            live = await _remove(link, settings, live, progress)\n            live = await generations.begin",
+        "            live = await generations.begin",
         "what was to be removed is removed by the next one",
         FROM_LOG,
     ),

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from runtally.errors import FencedError, SystemError_
 from runtally.settings import Settings
 from runtally.store import generations
+from runtally.store.fence import Fence
 from runtally.store.keys import Keys
 from tests.chaos.shadow import contents, differences
 from tests.conftest import SettingsFactory
@@ -149,9 +150,27 @@ async def test_of_two_that_fill_the_same_only_one_makes_it_live(world: World, re
     assert await world.live() == "2"
     first.disturbed = True
     await whole(first)
-    assert isinstance(first.failure, FencedError | SystemError_)
+    assert "Is another `runtally rebuild --from-log` running?" in str(first.failure)
     assert (await whole(second)).generation == "2"
     assert await generations_of(redis, own) == {"2"}
+
+
+async def test_who_is_overtaken_while_it_begins_is_told_what_may_be_the_cause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Fence.open
+
+    async def overtaken(fence: Fence, log: Any) -> Any:
+        await opened(fence, log)
+        raise FencedError(fence.shard, "another worker wrote while the ledger was read")
+
+    command = Command(world.settings, world.log)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fence, "open", overtaken)
+        with pytest.raises(
+            SystemError_, match="another worker wrote .* Is another `runtally rebuild --from-log` running"
+        ):
+            await whole(command)
 
 
 async def test_a_shard_of_a_generation_that_is_not_live_cannot_be_opened(world: World) -> None:

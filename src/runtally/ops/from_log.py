@@ -84,10 +84,10 @@ async def rebuild_from_log(settings: Settings, lose_events: bool, progress: Prog
         link, live = await live_data(stack, redis, settings)
         if live.format > FORMAT:
             check_format(live.format, settings.redis_prefix)
-        live = await _remove(link, settings, live, progress)
-        live = await generations.begin(link, settings, live)
-        filling = await stack.enter_async_context(_Filling(redis, link, settings, live, progress))
         try:
+            live = await _remove(link, settings, live, progress)
+            live = await generations.begin(link, settings, live)
+            filling = await stack.enter_async_context(_Filling(redis, link, settings, live, progress))
             await filling.fill()
             lost = await filling.lost()
             if lost and not lose_events:
@@ -96,11 +96,11 @@ async def rebuild_from_log(settings: Settings, lose_events: bool, progress: Prog
                     "more. Nothing has changed. With --yes-lose-events the new data become live without them"
                 )
             live, behind = await filling.switch()
+            log.info("generation %s is live", live.generation)
+            before = live.fading[-1]
+            await _remove(link, settings, live, progress)
         except FencedError as error:
             raise SystemError_(f"{error}. Is another `runtally rebuild --from-log` running?") from None
-        log.info("generation %s is live", live.generation)
-        before = live.fading[-1]
-        await _remove(link, settings, live, progress)
     return Filled(live.generation, before, filling.records, lost, behind, round(time.monotonic() - began, 3))
 
 
