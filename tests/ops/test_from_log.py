@@ -168,7 +168,7 @@ async def test_who_is_overtaken_while_it_begins_is_told_what_may_be_the_cause(
     with monkeypatch.context() as patch:
         patch.setattr(Fence, "open", overtaken)
         with pytest.raises(
-            SystemError_, match="another worker wrote .* Is another `runtally rebuild --from-log` running"
+            SystemError_, match=r"another worker wrote .* Is another `runtally rebuild --from-log` running"
         ):
             await whole(command)
 
