@@ -40,7 +40,7 @@ async def test_a_worker_counts_everything_and_ends_at_once_when_asked(
     worker.terminate()
     await truth.until(lambda: worker.returncode is not None)
     assert worker.returncode == 0
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 8, "a second, when the machine has nothing else to do"
 
 
 @pytest.mark.kafka
@@ -157,6 +157,6 @@ async def test_a_worker_that_is_asked_to_end_leaves_the_group_so_that_nobody_wai
     leaving.terminate()
     await truth.publish(settings, second)
     seconds = await truth.until(lambda: truth.applied(settings) == len(first) + len(second))
-    assert seconds < 4.5, "as long as a session time-out"
+    assert seconds < 5.8, "as long as a session time-out"
     await truth.until_counted(settings, truth.completed(RUNS))
     assert leaving.returncode == 0
