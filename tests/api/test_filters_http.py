@@ -233,3 +233,21 @@ async def test_names_and_tags_count_as_they_are_now_also_of_ended_runs(settings:
             assert await estate.selected(**{entity: old[entity]}) == 0, entity
             assert await estate.selected(**{entity: new[entity]}) == 1, entity
         assert await estate.selected(**new) == 1
+
+
+async def test_a_flow_of_which_tags_and_parents_take_different_runs_is_not_taken_as_a_whole(
+    settings: SettingsFactory,
+) -> None:
+    async with living(settings()) as estate:
+        told = estate.told
+        for flow in ("F", "G"):
+            told.tell("flow", flow, name=flow)
+        told.flow_run("parent", "G", COMPLETED)
+        told.task_run("p", "parent", RUNNING, name="p", expected_start_time=at())
+        for run, tags, parent in (("tagged", ["x"], None), ("plain", [], None), ("child", [], "p")):
+            told.flow_run(run, "F", COMPLETED, tags=tags, parent_task_run_id=parent)
+            told.task_run(f"t-{run}", run, COMPLETED, name=run, expected_start_time=at(), end_time=at())
+        await estate.happens()
+        either = {"operator": "or_", "tags": {"any_": ["x"]}, "parent_task_run_id": {"is_null_": False}}
+        assert await estate.selected(flows={"name": {"any_": ["F"]}}, flow_runs=either) == 2
+        assert await estate.selected(flows={"name": {"any_": ["G"]}}, flow_runs=either) == 0

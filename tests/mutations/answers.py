@@ -7,6 +7,7 @@ from .rule import Rule
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
+FILTERS = "tests/api/test_filters_http.py"
 SELECTION = "tests/core/test_selection.py"
 
 RULES = (
@@ -136,7 +137,7 @@ RULES = (
         "if not taken.any() or (code[taken] != code[first]).any():",
         "if not taken.any():",
         "and only if all of them are taken alike",
-        ANSWERS,
+        FILTERS,
     ),
     Rule(
         "api/resolved.py",
