@@ -219,7 +219,8 @@ def test_a_port_that_is_taken_is_said_and_the_next_one_used(tmp_path: Path) -> N
         stack = Stack(DataDir(tmp_path), Settings(api_port=taken, metrics_port=0), None, None, said.append)
     used = int(stack.up_file(0).api_url.rpartition(":")[2])
     assert used > taken
-    assert said == [f"port {taken} is taken: the API uses {used}"]
+    # Another test's servers may have the other ports.
+    assert f"port {taken} is taken: the API uses {used}" in said
 
 
 @pytest.mark.slow
