@@ -4,6 +4,8 @@ cold      every copy that the API held is dropped, the code is warm and the conn
 warm      the same kind of question was asked before, with other ends
 writes    warm, while 1,000 events a second of the newest ten minutes are applied
 clients10 warm, ten clients at once
+
+200 questions of each, fewer where that would take more than 20 s.
 """
 
 from __future__ import annotations
