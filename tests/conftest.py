@@ -48,7 +48,7 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All tests are run by several processes, since they mostly wait; named ones, and those with one Redis, by one."""
     alone = config.args != config.getini("testpaths") or "RUNTALLY_TEST_REDIS" in os.environ
-    return 0 if alone else min((os.cpu_count() or 1) + 1, 8)
+    return 0 if alone else min((os.cpu_count() or 1) + 3, 8)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
