@@ -19,7 +19,7 @@ from runtally.core.cohorts import NO_FLOW_RUN, Cohort, cohort_of
 from runtally.core.compare import differences
 from runtally.core.fold import fold
 from runtally.core.groups import States
-from runtally.core.levels import LEVELS, NONE
+from runtally.core.levels import LEVELS, NONE, PAGE
 from runtally.core.predicate import TRUE
 from runtally.core.rows import NULL, concat
 from runtally.core.scopes import SCOPES
@@ -197,12 +197,12 @@ class Estate:
         for kind in SCOPES:
             start = keys.cells(kind, level, 0)[:-1]
             async for key in self.redis.scan_iter(match=start + b"*", count=1000):
-                bucket = NONE if key.endswith(b":none") else int(key.removeprefix(start))
+                page = NONE if key.endswith(b":none") else int(key.removeprefix(start))
                 for field, value in (await self.redis.hgetall(key)).items():
                     cells = np.frombuffer(value, CELL)
                     packed.append(cells)
-                    buckets.append(np.full(len(cells), bucket))
-                    scopes.append(np.full(len(cells), book.fields.index((kind, field))))
+                    buckets.append(np.full(len(cells), page * PAGE[level] + int(field[-1:])))
+                    scopes.append(np.full(len(cells), book.names.index((kind, field[:-1]))))
         if not packed:
             return _nothing(level)
         return unpack(np.concatenate(packed), np.concatenate(buckets), np.concatenate(scopes), level)

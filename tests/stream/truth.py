@@ -26,7 +26,6 @@ from runtally.core.levels import LEVELS
 from runtally.core.scopes import ALL
 from runtally.ops import topics
 from runtally.settings import Settings
-from runtally.store.cohort_book import ALL_FIELD
 from runtally.store.keys import Keys, live_key
 from runtally.store.ledger import GENERATION, Ledger, decode
 from runtally.store.records import decode_states
@@ -167,7 +166,7 @@ def _level_counts(redis: Redis, settings: Settings, level: int) -> Counter[str]:
         names = States(decode_states(redis.lrange(keys.states, 0, -1))).names
         pattern = keys.cells(ALL, level, 0)[:-1] + b"*"
         for key in redis.scan_iter(pattern.replace(b"{", b"\\{").replace(b"}", b"\\}"), count=10_000):
-            cells = np.frombuffer(redis.hget(key, ALL_FIELD) or b"", CELL)
+            cells = np.frombuffer(b"".join(redis.hvals(key)), CELL)
             for group, n in zip(cells["group"].tolist(), cells["n"].tolist(), strict=True):
                 state = names[group >> FLAG_BITS]
                 assert state is not None

@@ -138,7 +138,7 @@ class Minutes:
                 if of_run is not None:
                     found.append(of_run)
                 elif run is not None:
-                    absent.append(Place(FLOW_RUN, 0, field=run))
+                    absent.append(Place(FLOW_RUN, 0, name=run))
             if absent:
                 return absent
             child = np.array([attribute(each, "child") is True for each in found])

@@ -20,7 +20,7 @@ from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
 from ..core.selection import EXCLUDED, Selection, Verdict, codes, weigh
 from ..store.bounded import Bounded
-from ..store.cohort_book import ALL_FIELD
+from ..store.cohort_book import ALL_NAME
 from ..store.places import Place
 from .joined import Joined
 from .numbering import Numbering
@@ -53,13 +53,13 @@ class Resolved:
             return ALL
         return self.single[0] if self.single is not None and level in self.single[0].levels else COHORT
 
-    def place(self, level: int, bucket: int) -> Place:
-        """The cells to read of a bucket."""
+    def place(self, level: int, page: int) -> Place:
+        """The cells to read of a page of buckets."""
         kind = self.kind(level)
         if kind is ALL or kind is COHORT:
-            return Place(level, bucket, kind, ALL_FIELD)
+            return Place(level, page, kind, ALL_NAME)
         assert self.single is not None
-        return Place(level, bucket, kind, self.single[1])
+        return Place(level, page, kind, self.single[1])
 
 
 ALL_RUNS: Final = Resolved(_EVERYTHING, None, None)

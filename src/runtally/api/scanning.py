@@ -342,5 +342,5 @@ def _check_size(rows: int, because: Because, settings: Settings) -> None:
 
 
 def _runs_in(view: View, place: Place) -> int:
-    (cells,) = view.cells([place])
-    return int(np.frombuffer(cells, CELL)["n"].sum()) if isinstance(cells, bytes) else 0
+    (page,) = view.cells([place])
+    return 0 if page is None else int(np.frombuffer(page.cells, CELL)["n"].sum())

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..core.cells import CELL, Sums, as_table, of_table, selected, summed, unpack
-from ..core.levels import LEVELS, bucket_of_place, level_of, place_of
+from ..core.levels import PAGE, bucket_of_place, level_of, page_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
-from ..store.cell_copies import Cells
-from ..store.places import Place
+from ..store.keys import DIGITS
+from ..store.places import Page, Place
 from ..store.view import View
 from .numbering import Numbering
 from .resolved import Resolved
@@ -103,28 +103,34 @@ class CellSums:
         return found  # type: ignore[return-value]  # none of it is None
 
     def _cut(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
-        minutes = bucket_of_place(places, 0).tolist()
-        copies = cells_of(views, resolved, 0, minutes, missing)
-        ready = _ready(copies)
-        if ready:
-            kept = [[stored[number] for number in ready] for stored in copies]
-            sums, view = gathered(views, resolved, 0, [minutes[n] for n in ready], kept, self._numbering)
+        found = self._gathered(views, resolved, 0, places, missing)
+        if found is not None:
+            ready, sums, view = found
             order = np.argsort(sums.bucket, kind="stable")
-            self._keep(~resolved.number, places[ready], selected(sums, order), view[order])
+            self._keep(~resolved.number, ready, selected(sums, order), view[order])
 
     def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
-        for level in LEVELS:
-            at_level = places[level_of(places) == level.number]
-            if not len(at_level):
-                continue
-            buckets = bucket_of_place(at_level, level.number).tolist()
-            copies = cells_of(views, resolved, level.number, buckets, missing)
-            ready = _ready(copies)
-            if ready:
-                kept = [[stored[number] for number in ready] for stored in copies]
-                wanted = [buckets[n] for n in ready]
-                sums = summed(gathered(views, resolved, level.number, wanted, kept, self._numbering)[0])
-                self._keep(resolved.number, at_level[ready], sums, np.full(len(sums), _ALL_VIEWS))
+        levels = level_of(places)
+        for level in np.unique(levels).tolist():
+            found = self._gathered(views, resolved, level, places[levels == level], missing)
+            if found is not None:
+                ready, sums = found[0], summed(found[1])
+                self._keep(resolved.number, ready, sums, np.full(len(sums), _ALL_VIEWS))
+
+    def _gathered(
+        self, views: Sequence[View], resolved: Resolved, level: int, places: Ints, missing: Missing
+    ) -> tuple[Ints, Sums, Ints] | None:
+        """Of places of one level those whose pages are here of every shard, their cells, by place and code and with our
+        groups, and the position of each cell's view; None where nothing is."""
+        buckets = bucket_of_place(places, level)
+        pages, of_page = np.unique(page_of(level, buckets), return_inverse=True)
+        copies = pages_of(views, resolved, level, pages.tolist(), missing)
+        here = [None not in stored for stored in zip(*copies, strict=True)]
+        ready = np.array(here, np.bool_)[of_page]
+        if not ready.any():
+            return None
+        kept = [[*compress(stored, here)] for stored in copies]
+        return places[ready], *gathered(views, resolved, level, buckets[ready], pages[here], kept, self._numbering)
 
     def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
         """Keep entries, which are in the order of their places, by place."""
@@ -150,17 +156,12 @@ def _weight(piece: bytes) -> int:
     return len(piece) + _OVERHEAD
 
 
-def _ready(copies: Sequence[Sequence[Cells | None]]) -> list[int]:
-    """The numbers of the buckets whose cells are here of every shard."""
-    return [number for number, stored in enumerate(zip(*copies, strict=True)) if None not in stored]
-
-
-def cells_of(
-    views: Sequence[View], resolved: Resolved, level: int, buckets: Sequence[int], missing: Missing
-) -> list[list[Cells | None]]:
-    """By view and bucket, the cells that a selection needs; what is not here goes to `missing`."""
-    wanted = [resolved.place(level, bucket) for bucket in buckets]
-    copies: list[list[Cells | None]] = []
+def pages_of(
+    views: Sequence[View], resolved: Resolved, level: int, pages: Sequence[int], missing: Missing
+) -> list[list[Page | None]]:
+    """By view and page, the cells that a selection needs; what is not here goes to `missing`."""
+    wanted = [resolved.place(level, page) for page in pages]
+    copies: list[list[Page | None]] = []
     for position, view in enumerate(views):
         stored = view.cells(wanted)
         copies.append(stored)
@@ -173,49 +174,41 @@ def gathered(
     views: Sequence[View],
     resolved: Resolved,
     level: int,
-    buckets: Sequence[int],
-    copies: Sequence[Sequence[Cells | None]],
+    buckets: Ints,
+    pages: Ints,
+    copies: Sequence[Sequence[Any]],
     numbering: Numbering,
 ) -> tuple[Sums, Ints]:
     """The cells of some buckets of all shards, by place and code and with our groups, and the position of each one's
-    view."""
-    packed: list[bytes] = []
-    groups, codes, positions, of_bucket = [], [], [], []
-    for position, (view, stored) in enumerate(zip(views, copies, strict=True)):
-        bucket, code, mine = _pieces_of(view, resolved, level, buckets, stored, numbering)
-        sizes = np.fromiter(map(len, mine), np.int64, len(mine)) // CELL.itemsize
-        joined = b"".join(mine)
-        packed.append(joined)
-        group = np.frombuffer(joined, CELL)["group"]
-        groups.append(numbering.group(view, group))
-        codes.append(np.repeat(code, sizes))
-        of_bucket.append(np.repeat(bucket, sizes))
-        positions.append(np.full(len(group), position))
-    bucket_of = np.concatenate(of_bucket)
-    sums = unpack(np.frombuffer(b"".join(packed), CELL), bucket_of, np.concatenate(codes), level)
-    sums.group = np.concatenate(groups)
-    sums.bucket = place_of(level, bucket_of)
-    return sums, np.concatenate(positions)
-
-
-def _pieces_of(
-    view: View,
-    resolved: Resolved,
-    level: int,
-    buckets: Sequence[int],
-    stored: Sequence[Cells | None],
-    numbering: Numbering,
-) -> tuple[Ints, Ints, list[bytes]]:
-    """Of one shard, packed cells of those scopes that a selection takes, with each one's bucket and code."""
-    bucket = np.array(buckets, np.int64)
-    if resolved.kind(level) is not COHORT:
-        code = 0 if resolved.code is None else resolved.single_code
-        return bucket, np.full(len(buckets), code), [copy for copy in stored if isinstance(copy, bytes)]
-    assert resolved.code is not None
-    # Where there are no cohorts, nothing is there to be walked through, of whatever type.
-    flat: list[Any] = [*chain.from_iterable(copy or () for copy in stored)]
-    cohorts = np.fromiter(map(int, flat[::2]), np.int64, len(flat) // 2)
-    sizes = [len(copy or ()) // 2 for copy in stored]
-    codes = resolved.code[numbering.cohort(view)[cohorts]]
-    taken = codes >= 0
-    return np.repeat(bucket, sizes)[taken], codes[taken], [*compress(flat[1::2], taken.tolist())]
+    view. `copies`, by view, are of these pages."""
+    flat: list[Page] = [*chain.from_iterable(copies)]
+    number = np.frombuffer(b"".join([page.numbers for page in flat]), np.int64)
+    size = np.frombuffer(b"".join([page.sizes for page in flat]), np.int64)
+    cells = np.frombuffer(b"".join([page.cells for page in flat]), CELL)
+    values = np.array([len(page.numbers) for page in flat], np.int64) // number.itemsize
+    scope, child = np.divmod(number, len(DIGITS))
+    bucket = np.repeat(np.tile(pages, len(views)) * PAGE[level], values) + child
+    position = np.repeat(np.arange(len(views)), values.reshape(len(views), -1).sum(axis=1))
+    wanted = np.isin(bucket, buckets)
+    if resolved.kind(level) is COHORT:
+        assert resolved.code is not None
+        known = [numbering.cohort(view) for view in views]
+        first = np.cumsum([0, *map(len, known[:-1])])
+        code = resolved.code[np.concatenate(known)[first[position] + scope]]
+        wanted &= code >= 0
+    else:
+        code = np.full(len(number), 0 if resolved.code is None else resolved.single_code)
+    if not wanted.all():
+        cells = cells[np.repeat(wanted, size)]
+        size, bucket, code, position = size[wanted], bucket[wanted], code[wanted], position[wanted]
+    bucket, position = np.repeat(bucket, size), np.repeat(position, size)
+    sums = unpack(cells, bucket, np.repeat(code, size), level)
+    of_view = np.searchsorted(position, np.arange(len(views) + 1)).tolist()
+    sums.group = np.concatenate(
+        [
+            numbering.group(view, cells["group"][begin:end])
+            for view, begin, end in zip(views, of_view[:-1], of_view[1:], strict=True)
+        ]
+    )
+    sums.bucket = place_of(level, bucket)
+    return sums, position

@@ -37,13 +37,23 @@ LEVELS: Final = (
     Level(4, "1d", DAY_US),
 )
 _LEVEL_BITS: Final = 3
+PAGE: Final = tuple(
+    coarse.width_us // fine.width_us for fine, coarse in zip(LEVELS, (*LEVELS[1:], LEVELS[-1]), strict=True)
+)
+"""By level, so many buckets share a *page*: those that make one bucket of the next coarser level. A cut divides that one,
+and then all of them are asked for: they are stored and read together. NONE is in the page NONE."""
 FINEST: Final = LEVELS[0]
 COARSEST: Final = LEVELS[-1]
 
 
-def parent_ratio(level: Level) -> int:
-    """How many buckets of `level` make one bucket of the next coarser level."""
-    return LEVELS[level.number + 1].width_us // level.width_us
+def page_of(level: int, bucket: Any) -> Any:
+    """The page of a bucket of that level, or of an array of them."""
+    return bucket // PAGE[level]
+
+
+def child_in(level: int, bucket: Any) -> Any:
+    """Where in its page a bucket stands, below 10."""
+    return bucket % PAGE[level]
 
 
 def ancestors(minute: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .bins import Bins
 from .cells import Kinds, Sums
-from .levels import COARSEST, FINEST, LEVELS, bucket_of_place, level_of, parent_ratio, place_of
+from .levels import COARSEST, FINEST, LEVELS, PAGE, bucket_of_place, level_of, place_of
 from .rows import Ints
 
 Cover = list[Ints]
@@ -58,7 +58,7 @@ def divided(buckets: Ints, level: int, cuts: Ints) -> npt.NDArray[np.bool_]:
 
 def children(buckets: Ints, level: int) -> Ints:
     """The buckets one level down that make up the given ones."""
-    ratio = parent_ratio(LEVELS[level - 1])
+    ratio = PAGE[level - 1]
     return (buckets[:, None] * ratio + np.arange(ratio)).ravel()
 
 

@@ -22,6 +22,7 @@ from ..core.time import text_of
 from ..settings import Settings
 from ..store.audit import Audit, Wrong
 from ..store.catalog_copy import CatalogCopy
+from ..store.cohort_book import ALL_NAME
 from ..store.connect import client
 from ..store.ledger import GENERATION, read_live
 from ..store.link import Link
@@ -151,13 +152,13 @@ def in_words(wrong: Wrong, catalog: CatalogCopy) -> WrongCell:
 
 def _scope(wrong: Wrong, catalog: CatalogCopy) -> str:
     if wrong.kind is ALL:
-        return "all runs" if wrong.field == b"a" else f"all runs, unknown field {wrong.field!r}"
+        return "all runs" if wrong.scope == ALL_NAME else f"all runs, unknown scope {wrong.scope!r}"
     if wrong.kind is COHORT:
         if wrong.cohort is None:
-            return f"a cohort that is not in the dictionary: {wrong.field!r}"
-        return f"cohort {wrong.field.decode()}: {_cohort(wrong.cohort, catalog)}"
+            return f"a cohort that is not in the dictionary: {wrong.scope!r}"
+        return f"cohort {wrong.scope.decode()}: {_cohort(wrong.cohort, catalog)}"
     entities = catalog.flows if wrong.kind is FLOW else catalog.deployments
-    return f"{wrong.kind.name} {_named(wrong.field, entities, wrong.kind.name)}"
+    return f"{wrong.kind.name} {_named(wrong.scope, entities, wrong.kind.name)}"
 
 
 def _cohort(cohort: Cohort, catalog: CatalogCopy) -> str:

@@ -31,12 +31,12 @@ from .recount import Piece, day_of, pieces_of, recount
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A cell that is not what the raw runs make of it. `field` names its scope, `cohort` that of a cohort's number
-    (None: no such number); `group` and `problem` are words."""
+    """A cell that is not what the raw runs make of it. `scope` is the name of its scope, `cohort` what a cohort's number
+    stands for (None: nothing); `group` and `problem` are words."""
 
     shard: str
     kind: Scope
-    field: bytes
+    scope: bytes
     cohort: Cohort | None
     level: int
     bucket: int
@@ -140,20 +140,20 @@ class Audit:
             cells += len(stored)
             for entry in broken:
                 problem = f"{len(entry.cells)} bytes are no cells"
-                wrong.append(self._wrong(entry.kind, entry.field, level.number, entry.bucket, "", problem))
+                wrong.append(self._wrong(entry.kind, entry.scope, level.number, entry.bucket, "", problem))
             for one in differences(stored, counted.anew[level.number], self._states):
-                place = book.fields[one.scope]
+                place = book.names[one.scope]
                 wrong.append(self._wrong(*place, level.number, one.bucket, one.group, one.problem))
         if book.fresh:
             # Numbers that the shard may give to others.
             self._book = None
         return Checked(counted.runs, cells, wrong)
 
-    def _wrong(self, kind: Scope, field: bytes, level: int, bucket: int, group: str, problem: str) -> Wrong:
+    def _wrong(self, kind: Scope, scope: bytes, level: int, bucket: int, group: str, problem: str) -> Wrong:
         cohort = None
         if kind is COHORT and self._book is not None:
-            cohort = self._book.cohort(field)
-        return Wrong(self.shard, kind, field, cohort, level, bucket, group, problem)
+            cohort = self._book.cohort(scope)
+        return Wrong(self.shard, kind, scope, cohort, level, bucket, group, problem)
 
     def _ledger(self, flat: list[bytes]) -> Ledger:
         found = ledgers.decode(flat)

@@ -12,14 +12,14 @@ from ..core.cohorts import NO_FLOW_RUN, UNKNOWN, Cohort, Cohorts, attribute, is_
 from ..core.rows import Ints
 from ..core.scopes import ALL, COHORT, SCOPES, Scope
 
-ALL_FIELD: Final = b"a"
+ALL_NAME: Final = b""
 _WEIGHT: Final = 1_000
 """Rough memory of one cohort, with its numbers and scopes."""
 
 
 class CohortBook:
     """Numbers are the committed ones of the shard's dictionary. *Scope numbers* are this process's own: one sequence
-    for all kinds of scope. `fields[scope number]` is (kind, field of the hashes of its cells)."""
+    for all kinds of scope. `names[scope number]` is (kind, its name in the fields of cells)."""
 
     def __init__(self, max_cohorts: int, known: Iterable[Cohort] = ()) -> None:
         self._max = max_cohorts
@@ -28,8 +28,8 @@ class CohortBook:
         self._closed = False
         self._current = 0
         self._scopes: dict[Scope, list[int]] = {kind: [] for kind in SCOPES}
-        self._of_field: dict[tuple[Scope, bytes], int] = {}
-        self.fields: list[tuple[Scope, bytes]] = []
+        self._of_name: dict[tuple[Scope, bytes], int] = {}
+        self.names: list[tuple[Scope, bytes]] = []
         self._arrays: tuple[npt.NDArray[np.bool_], dict[Scope, Ints]] | None = None
         self.fresh: list[Cohort] = []
         for cohort in known:
@@ -66,10 +66,10 @@ class CohortBook:
         assert number is not None, cohort
         return number
 
-    def cohort(self, field: bytes) -> Cohort | None:
-        """The cohort that a field of the hashes of cohorts names, None for one that is not in the dictionary."""
+    def cohort(self, name: bytes) -> Cohort | None:
+        """The cohort of that name, None for one that is not in the dictionary."""
         known = self._cohorts.known
-        return known[int(field)] if field.isdigit() and int(field) < len(known) else None
+        return known[int(name)] if name.isdigit() and int(name) < len(known) else None
 
     def committed(self) -> None:
         """Note that what was fresh is in Redis now."""
@@ -83,11 +83,11 @@ class CohortBook:
         """By kind and cohort number, the scope number, −1 for none."""
         return self._as_arrays()[1]
 
-    def scope(self, kind: Scope, field: bytes) -> int:
-        """The number of the scope that a field of its hashes names; the next one if it is new."""
-        number = self._of_field.setdefault((kind, field), len(self.fields))
-        if number == len(self.fields):
-            self.fields.append((kind, field))
+    def scope(self, kind: Scope, name: bytes) -> int:
+        """The number of the scope of that name; the next one if it is new."""
+        number = self._of_name.setdefault((kind, name), len(self.names))
+        if number == len(self.names):
+            self.names.append((kind, name))
         return number
 
     def _append(self, cohort: Cohort) -> int:
@@ -99,8 +99,8 @@ class CohortBook:
             self._closed |= UNKNOWN in cohort
         self._child.append(attribute(cohort, "child") is True)
         for kind, numbers in self._scopes.items():
-            field = _field(kind, cohort, number)
-            numbers.append(-1 if field is None else self.scope(kind, field))
+            name = _name(kind, cohort, number)
+            numbers.append(-1 if name is None else self.scope(kind, name))
         return number
 
     def _as_arrays(self) -> tuple[npt.NDArray[np.bool_], dict[Scope, Ints]]:
@@ -110,9 +110,9 @@ class CohortBook:
         return self._arrays
 
 
-def _field(kind: Scope, cohort: Cohort, number: int) -> bytes | None:
+def _name(kind: Scope, cohort: Cohort, number: int) -> bytes | None:
     if kind is ALL:
-        return ALL_FIELD
+        return ALL_NAME
     if kind is COHORT:
         return b"%d" % number
     assert kind.attribute is not None

@@ -187,7 +187,7 @@ class Expiry:
         old = rows_of(records, self._cohorts.child()[cohorts])
         levels = fold(concat([]), old, cohorts, self._cohorts.scopes(), self._states.type_codes)
         return [
-            *await self._rollups.apply(levels, self._cohorts.fields),
+            *await self._rollups.apply(levels, self._cohorts.names),
             *self._touched(map(minute_of, records)),
         ]
 
@@ -241,10 +241,10 @@ class Expiry:
             replies = [(await self._fence.read([piece.command(self._fence.keys)]))[0] for piece in pieces]
             counted = await asyncio.to_thread(recount, pieces, replies, self._cohorts, self._states)
             keys = self._fence.keys
-            gone = {keys.cells(part.kind, part.level, bucket) for part in counted.stored for bucket in part.buckets}
+            gone = {keys.cells(part.kind, part.level, page) for part in counted.stored for page in part.pages}
             pairs: defaultdict[bytes, list[bytes]] = defaultdict(list)
             for entry in counted.wanted(self._cohorts):
-                pairs[keys.cells(entry.kind, entry.level, entry.bucket)] += (entry.field, entry.cells)
+                pairs[keys.cells(entry.kind, entry.level, entry.page)] += (entry.field, entry.cells)
             commands: list[Command] = [("UNLINK", *gone)] if gone else []
             commands += [("HSET", key, *found) for key, found in pairs.items()]
             commands += self._touched(range(day * DAY_US // MINUTE_US, (day + 1) * DAY_US // MINUTE_US))

@@ -17,8 +17,8 @@ from ..core.levels import COARSEST, FINEST, NONE
 from ..core.scopes import ALL
 from ..errors import FencedError
 from ..settings import Settings
-from .cohort_book import ALL_FIELD
-from .keys import CATALOG, FORMAT, Keys, live_key
+from .cohort_book import ALL_NAME
+from .keys import CATALOG, FORMAT, Keys, cells_field, live_key
 from .ledger import Live, live_of, read_live_command
 from .link import Command, Link
 
@@ -97,7 +97,7 @@ async def runs_in(link: Link, settings: Settings, generation: str, shard: str) -
     keys = Keys(settings.redis_prefix, generation, shard)
     (days,) = await link.call([("SMEMBERS", keys.days)])
     places = [(COARSEST.number, int(day)) for day in days] + [(FINEST.number, NONE)]
-    reads: Sequence[Command] = [("HGET", keys.cells(ALL, level, bucket), ALL_FIELD) for level, bucket in places]
+    reads: Sequence[Command] = [("HGET", keys.cells_of(ALL, *place), cells_field(ALL_NAME, *place)) for place in places]
     replies = await link.transaction([("HGET", keys.ledger, "next"), *reads])
     assert replies is not None, "nothing is watched"
     following, *cells = replies

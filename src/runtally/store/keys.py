@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ..core.levels import LEVELS, MINUTE_US, NONE
+from ..core.levels import LEVELS, MINUTE_US, NONE, child_in, page_of
 from ..core.scopes import SCOPES, Scope
 
 CATALOG: Final = "c"
+DIGITS: Final = tuple(b"%d" % number for number in range(10))
+"""By where a bucket stands in its page, the end of the fields of its cells."""
 FLOW_RUN_BUCKETS: Final = 0x1000
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Number of the stored format; another one in Redis is refused by name."""
 RAW_MINUTES: Final = LEVELS[1].width_us // MINUTE_US
 """So many minutes of raw runs share a hash: a month is read in a tenth of the look-ups, a minute costs little more."""
@@ -55,8 +57,9 @@ KEYS: Final = (
     Key(
         f"{_SHARD}cells:<k><l>:<b>",
         "hash",
-        "scope → packed cells of bucket b (`none`: runs without expected start) at level l; k is the kind of scope: "
-        "a (all), c (cohort), f (flow), d (deployment)",
+        "scope and a digit → packed cells of those buckets of level l that make up bucket b of the next level, or of b "
+        "itself at the last level (`none`: runs without expected start); the digit tells which one; k is the kind of "
+        "scope: a (all, of no name), c (cohort), f (flow), d (deployment)",
         "rollup retention",
     ),
     Key(
@@ -161,9 +164,13 @@ class Keys:
         self.flows = root + b"flows"
         self.deployments = root + b"deployments"
 
-    def cells(self, kind: Scope, level: int, bucket: int) -> bytes:
-        """Hash of one bucket's cells for one kind of scope."""
-        return self.root + _name_of_cells(kind, level, bucket)
+    def cells(self, kind: Scope, level: int, page: int) -> bytes:
+        """Hash of the cells of a page of buckets for one kind of scope; for its fields see `cells_field`."""
+        return self.root + _name_of_cells(kind, level, page)
+
+    def cells_of(self, kind: Scope, level: int, bucket: int) -> bytes:
+        """The hash that holds the cells of a bucket."""
+        return self.cells(kind, level, page_of(level, bucket))
 
     def raw(self, bucket: int) -> bytes:
         """Hash of the records of one raw bucket, see `raw_bucket`."""
@@ -194,10 +201,16 @@ class Keys:
         return self.root + b"leaving:%d" % day
 
 
+def cells_field(scope: bytes, level: int, bucket: int) -> bytes:
+    """The field of a scope's cells of a bucket in the hash of its page."""
+    end: bytes = DIGITS[child_in(level, bucket)]
+    return scope + end
+
+
 @lru_cache(1 << 14)
-def _name_of_cells(kind: Scope, level: int, bucket: int) -> bytes:
+def _name_of_cells(kind: Scope, level: int, page: int) -> bytes:
     # All shards of a question name the same.
-    return b"cells:%s%d:%s" % (kind.letter.encode(), level, _bucket_name(bucket))
+    return b"cells:%s%d:%s" % (kind.letter.encode(), level, _bucket_name(page))
 
 
 def raw_bucket(minute: int) -> int:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from itertools import compress
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..core.cells import CELL
 from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
-from ..core.levels import NONE
+from ..core.levels import NONE, PAGE
 from ..core.rows import Rows
-from ..core.scopes import ALL, COHORT, Scope
-from .cohort_book import ALL_FIELD
-from .keys import Keys, raw_bucket
+from ..core.scopes import ALL, Scope
+from .cohort_book import ALL_NAME
+from .keys import DIGITS, Keys, raw_bucket
 from .records import DEAD, decode_entity
 
 _OVERHEAD: Final = 200
 
 
 class Place(NamedTuple):
-    """Something to read: a bucket's cells of one kind of scope (of cohorts all, else those of the scope that `field`
-    names); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the bucket without
-    expected time), with FLOW_RUN the cohort of the flow run whose id is `field`."""
+    """Something to read: the cells of one kind of scope of a page, which `bucket` names (of cohorts all, else those of
+    the scope of that `name`); with `level` RAW a minute's raw runs, with BLOCK those of a block's six hours (or of the
+    bucket without expected time), with FLOW_RUN the cohort of the flow run whose id is `name`."""
 
     level: int
     bucket: int
     kind: Scope = ALL
-    field: bytes = ALL_FIELD
+    name: bytes = ALL_NAME
 
 
 RAW: Final = -1
@@ -58,17 +61,23 @@ class Reads(NamedTuple):
                 found.minutes[raw_bucket(place.bucket)].append(place.bucket)
         return found
 
-    def hashes(self, keys: Keys) -> list[tuple[bytes, bytes]]:
-        """Of cells and then of others each one's hash, and its field there, empty for all."""
-        found = [
-            (keys.cells(place.kind, place.level, place.bucket), b"" if place.kind is COHORT else place.field)
-            for place in self.cells
-        ]
+    def hashes(self, keys: Keys) -> list[tuple[bytes, tuple[bytes, ...]]]:
+        """Of cells and then of others each one's hash, and its fields there, none for all."""
+        found = [(keys.cells(place.kind, place.level, place.bucket), _fields(place)) for place in self.cells]
         # The raw runs without expected time, and flow runs.
         return found + [
-            (keys.raw(NONE), b"") if place.level == RAW else (keys.flow_runs(place.field), place.field)
+            (keys.raw(NONE), ()) if place.level == RAW else (keys.flow_runs(place.name), (place.name,))
             for place in self.others
         ]
+
+
+class Page(NamedTuple):
+    """The cells of a page, value by value: the number in each one's field (where the bucket stands in its page, and of
+    cohorts ten times their number as well), how many cells each one is (both in 64 bits), and the packed cells."""
+
+    numbers: bytes
+    sizes: bytes
+    cells: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +105,24 @@ class Reply:
 Copy = RawMinute | Reply | Cohort
 
 
+def page_in(place: Place, reply: Sequence[Any]) -> Page:
+    """What Redis says of a place of cells."""
+    if place.kind.attribute is None:
+        fields, values = reply[::2], reply[1::2]
+    else:
+        fields, values = [*compress(DIGITS, reply)], [*filter(None, reply)]
+    sizes = array("q", [len(value) // CELL.itemsize for value in values])
+    return Page(array("q", map(int, fields)).tobytes(), sizes.tobytes(), b"".join(values))
+
+
 def cohort_in(record: bytes | None) -> Cohort:
     """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
     values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
     return cohort_of(values)
+
+
+def _fields(place: Place) -> tuple[bytes, ...]:
+    return () if place.kind.attribute is None else tuple(place.name + end for end in DIGITS[: PAGE[place.level]])
 
 
 def weigh(copy: Copy) -> int:

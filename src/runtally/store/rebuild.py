@@ -87,7 +87,7 @@ class Rebuild:
             replies = [(await fence.read([piece.command(keys)]))[0] for piece in pieces]
             if any(reply[0] for reply in replies):
                 levels = attributed_anew(pieces, replies, book, states, names)
-                commands += await rollups.apply(levels, book.fields)
+                commands += await rollups.apply(levels, book.names)
                 minutes = {minute for piece in pieces for minute in range(piece.first or 0, (piece.last or 0) + 1)}
                 touched = [part for minute in minutes for part in (fence.ledger.seq + 1, minute)]
                 commands.append(("ZADD", keys.touched, *touched))
@@ -168,9 +168,9 @@ class _Differences:
         pairs: defaultdict[bytes, list[bytes]] = defaultdict(list)
         fields: defaultdict[bytes, list[bytes]] = defaultdict(list)
         for entry in self.written:
-            pairs[keys.cells(entry.kind, entry.level, entry.bucket)] += (entry.field, entry.cells)
+            pairs[keys.cells(entry.kind, entry.level, entry.page)] += (entry.field, entry.cells)
         for entry in self.gone:
-            fields[keys.cells(entry.kind, entry.level, entry.bucket)].append(entry.field)
+            fields[keys.cells(entry.kind, entry.level, entry.page)].append(entry.field)
         commands: list[Command] = [("HSET", key, *found) for key, found in pairs.items()]
         commands += [("HDEL", key, *found) for key, found in fields.items()]
         touched = sorted({_first_minute(entry) for entry in (*self.written, *self.gone)})
@@ -191,7 +191,7 @@ def _differences(pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBo
 
 
 def _place(entry: Entry) -> tuple[str, int, int, bytes]:
-    return entry.kind.letter, entry.level, entry.bucket, entry.field
+    return entry.kind.letter, entry.level, entry.page, entry.field
 
 
 def _first_minute(entry: Entry) -> int:

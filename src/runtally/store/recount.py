@@ -1,8 +1,8 @@
 """The cells of one day of a shard, made anew from its raw runs, beside the cells that are stored.
 
-A day is a unit: no bucket is longer. It is read in *pieces*, each by a script that runs on the server: six hours of raw
-runs, their flow runs and the buckets within, or the buckets of the whole day. Runs without expected time make a day
-of their own, NONE.
+A day is a unit: no page of buckets is longer. It is read in *pieces*, each by a script that runs on the server: six
+hours of raw runs, their flow runs and the pages within, or the pages of the whole day. Runs without expected time make
+a day of their own, NONE.
 
     anew = fold(all raw runs of the day, each in the cohort of its flow run)
 """
@@ -21,16 +21,18 @@ from ..core.cells import CELL, Sums, joined, pack, unpack
 from ..core.cohorts import NO_FLOW_RUN, Cohort, cohort_of, knowing
 from ..core.fold import fold
 from ..core.groups import States
-from ..core.levels import COARSEST, DAY_US, LEVELS, MINUTE_US, NONE
+from ..core.levels import COARSEST, DAY_US, LEVELS, MINUTE_US, NONE, PAGE, page_of
 from ..core.rows import Ints, concat
 from ..core.scopes import ALL, SCOPES, Scope
 from .blocks import BLOCK_LEVEL, MINUTES
 from .cohort_book import CohortBook
-from .keys import Keys, raw_bucket
+from .keys import DIGITS, Keys, cells_field, raw_bucket
 from .link import Command
 from .records import DEAD, WIDTH, columns_of, decode_flow_runs, has_flow_run, rows_of_columns
 
 _MINUTES_A_DAY: Final = DAY_US // MINUTE_US
+_ENDS: Final = tuple(frozenset(DIGITS[:buckets]) for buckets in PAGE)
+"""By level, how a field of cells can end."""
 
 _READ: Final = f"""
 local root = KEYS[1]
@@ -55,28 +57,28 @@ if ARGV[1] == 'none' then
 elseif ARGV[1] ~= '' then
   for bucket = tonumber(ARGV[1]), tonumber(ARGV[2]) do add(root .. 'raw:' .. bucket) end
 end
-local buckets, pairs = {{}}, {{}}
-local function cells(kind, bucket)
-  local found = redis.call('HGETALL', root .. 'cells:' .. kind .. ':' .. bucket)
+local sizes, pairs = {{}}, {{}}
+local function cells(kind, page)
+  local found = redis.call('HGETALL', root .. 'cells:' .. kind .. ':' .. page)
   for at = 1, #found do pairs[#pairs + 1] = found[at] end
-  buckets[#buckets + 1] = #found / 2
+  sizes[#sizes + 1] = #found / 2
 end
 for at = 3, #ARGV, 3 do
   if ARGV[at + 1] == 'none' then
     cells(ARGV[at], 'none')
   else
-    for bucket = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) do cells(ARGV[at], bucket) end
+    for page = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]) do cells(ARGV[at], page) end
   end
 end
-return {{table.concat(fixed), ids, flow_runs, buckets, pairs}}
+return {{table.concat(fixed), ids, flow_runs, sizes, pairs}}
 """
 """KEYS[1]: what the shard's keys begin with. ARGV: the first and last bucket of raw runs, `none` for those without
-expected time, "" for no runs; then kind and level of scopes, first and last bucket, for each span."""
+expected time, "" for no runs; then kind and level of scopes, first and last page, for each span."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Buckets of one kind of scope and level, from `first` to `last`."""
+    """Pages of one kind of scope and level, from `first` to `last`."""
 
     kind: Scope
     level: int
@@ -86,7 +88,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one script reads: raw runs of the minutes `first` to `last` (None: of none), and spans of buckets."""
+    """What one script reads: raw runs of the minutes `first` to `last` (None: of none), and spans of pages."""
 
     first: int | None
     last: int | None
@@ -115,10 +117,10 @@ def pieces_of(day: int) -> list[Piece]:
         return [Piece(NONE, NONE, tuple(Span(kind, 0, NONE, NONE) for kind in SCOPES if 0 in kind.levels))]
     begin = day * _MINUTES_A_DAY
     pieces = [
-        Piece(first, first + MINUTES - 1, _spans(first, first + MINUTES, range(BLOCK_LEVEL + 1)))
+        Piece(first, first + MINUTES - 1, _spans(first, first + MINUTES, range(BLOCK_LEVEL)))
         for first in range(begin, begin + _MINUTES_A_DAY, MINUTES)
     ]
-    return [*pieces, Piece(None, None, _spans(begin, begin + _MINUTES_A_DAY, range(BLOCK_LEVEL + 1, len(LEVELS))))]
+    return [*pieces, Piece(None, None, _spans(begin, begin + _MINUTES_A_DAY, range(BLOCK_LEVEL, len(LEVELS))))]
 
 
 def day_of(minute: int) -> int:
@@ -127,38 +129,58 @@ def day_of(minute: int) -> int:
 
 
 class Entry(NamedTuple):
-    """One value of a hash of cells: whose they are, where, and the packed cells."""
+    """One value of a hash of cells: of which page, by which field, and the packed cells."""
 
     kind: Scope
     level: int
-    bucket: int
+    page: int
     field: bytes
     cells: bytes
+
+    @property
+    def scope(self) -> bytes:
+        """The name of its scope."""
+        return self.field[:-1]
+
+    @property
+    def bucket(self) -> int:
+        """The bucket; the first one of the page for a field that names none."""
+        return self.page * PAGE[self.level] + (int(self.field[-1:]) if self._names_bucket else 0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is cells of a bucket, as far as field and length tell."""
+        size = len(self.cells)
+        return self._names_bucket and size > 0 and size % CELL.itemsize == 0
+
+    @property
+    def _names_bucket(self) -> bool:
+        return self.field[-1:] in _ENDS[self.level]
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The stored values of one kind of scope and level: bucket, field and packed cells of each."""
+    """The stored values of one kind of scope and level: page, field and packed cells of each."""
 
     kind: Scope
     level: int
-    buckets: Sequence[int]
+    pages: Sequence[int]
     fields: Sequence[bytes]
     cells: Sequence[bytes]
 
     def entries(self) -> Iterator[Entry]:
         """One by one."""
-        for bucket, field, cells in zip(self.buckets, self.fields, self.cells, strict=True):
-            yield Entry(self.kind, self.level, bucket, field, cells)
+        for page, field, cells in zip(self.pages, self.fields, self.cells, strict=True):
+            yield Entry(self.kind, self.level, page, field, cells)
 
     def whole(self) -> tuple[Stored, list[Entry]]:
-        """Those that are cells as far as their length tells, and those that are none."""
-        broken = [entry for entry in self.entries() if not _is_whole(entry.cells)]
+        """Those that are cells of a bucket, and those that are none."""
+        broken = [entry for entry in self.entries() if not entry.is_whole]
         if not broken:
             return self, broken
-        kept = [entry for entry in self.entries() if _is_whole(entry.cells)]
-        buckets, fields = [entry.bucket for entry in kept], [entry.field for entry in kept]
-        return Stored(self.kind, self.level, buckets, fields, [entry.cells for entry in kept]), broken
+        kept = [entry for entry in self.entries() if entry.is_whole]
+        pages, fields = [entry.page for entry in kept], [entry.field for entry in kept]
+        return Stored(self.kind, self.level, pages, fields, [entry.cells for entry in kept]), broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +211,9 @@ class Recount:
             ends = [*first[1:].tolist(), len(sums)][: len(first)]
             places = zip(sums.bucket[first].tolist(), sums.scope[first].tolist(), first.tolist(), ends, strict=True)
             for bucket, scope, begin, end in places:
-                kind, field = book.fields[scope]
-                yield Entry(kind, level, bucket, field, packed[begin * CELL.itemsize : end * CELL.itemsize])
+                kind, name = book.names[scope]
+                cells = packed[begin * CELL.itemsize : end * CELL.itemsize]
+                yield Entry(kind, level, page_of(level, bucket), cells_field(name, level, bucket), cells)
 
 
 def recount(pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBook, states: States) -> Recount:
@@ -248,33 +271,31 @@ def _stored(piece: Piece, counts: Sequence[int], pairs: Sequence[bytes]) -> Iter
         sizes = counts[first : first + span.last - span.first + 1]
         first += len(sizes)
         end = at + 2 * sum(sizes)
-        buckets = np.repeat(np.arange(span.first, span.last + 1), sizes).tolist()
-        yield Stored(span.kind, span.level, buckets, pairs[at:end:2], pairs[at + 1 : end : 2])
+        pages = np.repeat(np.arange(span.first, span.last + 1), sizes).tolist()
+        yield Stored(span.kind, span.level, pages, pairs[at:end:2], pairs[at + 1 : end : 2])
         at = end
 
 
 def _as_sums(stored: Stored, book: CohortBook) -> Sums:
     counts = [len(cells) // CELL.itemsize for cells in stored.cells]
-    scopes = {field: book.scope(stored.kind, field) for field in set(stored.fields)}
+    names = [field[:-1] for field in stored.fields]
+    scopes = {name: book.scope(stored.kind, name) for name in set(names)}
+    child = np.array([int(field[-1:]) for field in stored.fields], np.int64)
     return unpack(
         np.frombuffer(b"".join(stored.cells), CELL),
-        np.repeat(np.array(stored.buckets, np.int64), counts),
-        np.repeat(np.array([scopes[field] for field in stored.fields], np.int64), counts),
+        np.repeat(np.array(stored.pages, np.int64) * PAGE[stored.level] + child, counts),
+        np.repeat(np.array([scopes[name] for name in names], np.int64), counts),
         stored.level,
     )
 
 
-def _is_whole(cells: bytes) -> bool:
-    return len(cells) > 0 and len(cells) % CELL.itemsize == 0
-
-
 def _spans(begin: int, end: int, levels: range) -> tuple[Span, ...]:
-    """All buckets of those levels between two minutes."""
+    """All pages of those levels between two minutes."""
     spans = []
     for kind in SCOPES:
         for level in kind.levels:
             if level in levels:
-                width = LEVELS[level].width_us // MINUTE_US
+                width = LEVELS[level].width_us // MINUTE_US * PAGE[level]
                 spans.append(Span(kind, level, begin // width, end // width - 1))
     return tuple(spans)
 

@@ -9,10 +9,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ..core.cells import CELL, Sums, joined, merged, pack, unpack
+from ..core.levels import PAGE
 from ..core.rows import Ints
 from ..core.scopes import Scope
 from .bounded import Bounded
 from .fence import Fence
+from .keys import DIGITS
 from .link import Command
 
 _WEIGHT: Final = 180
@@ -20,8 +22,10 @@ _WEIGHT: Final = 180
 _SCOPE_BITS: Final = 32
 _LEVEL_BITS: Final = 3
 
-Fields = Sequence[tuple[Scope, bytes]]
-"""By scope number: the kind, and the field in the hashes of its cells."""
+_PAGE: Final = np.array(PAGE, np.int64)
+
+Names = Sequence[tuple[Scope, bytes]]
+"""By scope number: the kind, and the scope's name in the fields of cells."""
 
 
 class _Touched(NamedTuple):
@@ -47,7 +51,7 @@ class Rollups:
         """Keep within the budget, of which others take some bytes: between batches."""
         self._known.trim(besides)
 
-    async def apply(self, levels: Sequence[Sums], fields: Fields) -> list[Command]:
+    async def apply(self, levels: Sequence[Sums], names: Names) -> list[Command]:
         """Add the changes to each level's cells; the commands that write them.
 
         All levels are worked on at once: for few events the number of steps is the cost, not the number of cells.
@@ -57,22 +61,23 @@ class Rollups:
         places, first, of_change = np.unique(
             _places(level, change.bucket, change.scope), return_index=True, return_inverse=True
         )
-        touched = self._touched(places, level[first], change.bucket[first], change.scope[first], fields)
+        touched = self._touched(places, level[first], change.bucket[first], change.scope[first], names)
         await self._read([one for one in touched if one.place not in self._known])
         return self._merge(change, of_change, touched, level[first], change.bucket[first])
 
-    def _touched(self, places: Ints, level: Ints, bucket: Ints, scope: Ints, fields: Fields) -> list[_Touched]:
+    def _touched(self, places: Ints, level: Ints, bucket: Ints, scope: Ints, names: Names) -> list[_Touched]:
         """The scopes of buckets that columns of equal length name."""
         keys = self._fence.keys
         named: dict[tuple[Scope, int, int], bytes] = {}
         found: list[_Touched] = []
-        columns = (places.tolist(), level.tolist(), bucket.tolist(), scope.tolist())
-        for place, number, begin, code in zip(*columns, strict=True):
-            kind, field = fields[code]
-            key = named.get((kind, number, begin))
+        page, child = np.divmod(bucket, _PAGE[level])
+        columns = (places.tolist(), level.tolist(), page.tolist(), child.tolist(), scope.tolist())
+        for place, number, of_page, at, code in zip(*columns, strict=True):
+            kind, name = names[code]
+            key = named.get((kind, number, of_page))
             if key is None:
-                key = named[kind, number, begin] = keys.cells(kind, number, begin)
-            found.append(_Touched(place, key, field))
+                key = named[kind, number, of_page] = keys.cells(kind, number, of_page)
+            found.append(_Touched(place, key, name + DIGITS[at]))
         return found
 
     async def _read(self, missing: Sequence[_Touched]) -> None:

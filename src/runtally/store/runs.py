@@ -195,7 +195,7 @@ class RunsShard:
         if edit.new.records or edit.old.records:
             others.append(self._fold(edit.new, edit.old))
         if others:
-            commands += await self._rollups.apply(_added(others), self._cohorts.fields)
+            commands += await self._rollups.apply(_added(others), self._cohorts.names)
         await self._fence.commit(batch, commands)
         self._cohorts.committed()
         self._families.settle(work.wanted)

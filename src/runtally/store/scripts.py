@@ -43,14 +43,20 @@ in words, is the first of ARGV), the others ledgers (ARGV: epoch and seq of each
 READ: Final = """
 local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
+local first = 3
 for at = 2, #KEYS do
-  local field = ARGV[at + 1]
-  found[at - 1] = field == '' and redis.call('HGETALL', KEYS[at]) or redis.call('HGET', KEYS[at], field)
+  local last = first + ARGV[first]
+  if last == first then
+    found[at - 1] = redis.call('HGETALL', KEYS[at])
+  else
+    found[at - 1] = redis.call('HMGET', KEYS[at], unpack(ARGV, first + 1, last))
+  end
+  first = last + 1
 end
 return found
 """
-"""Server-side: of each hash (KEYS but the first) a field (ARGV but the first two), or all if that is empty; nothing if
-the ledger stands as said."""
+"""Server-side: of each hash (KEYS but the first) some fields (ARGV but the first two: how many, and they), or all if
+there are none; nothing if the ledger stands as said."""
 
 READ_MINUTES: Final = f"""
 local found, of_minute, stand = {{}}, {{}}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')

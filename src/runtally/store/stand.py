@@ -19,10 +19,10 @@ from ..core.levels import COARSEST
 from ..core.scopes import ALL, COHORT
 from ..errors import ServerLostError
 from ..settings import Settings
-from .cohort_book import ALL_FIELD
+from .cohort_book import ALL_NAME
 from .connect import client, shown
 from .fitness import Server, examine
-from .keys import CATALOG, FORMAT, Keys
+from .keys import CATALOG, FORMAT, Keys, cells_field
 from .ledger import Ledger, Live, decode, read_live
 from .link import Command, Link
 from .records import decode_cohorts
@@ -94,16 +94,20 @@ async def _count(link: Link, keys: Keys) -> Census:
     )
     newest = sorted(map(int, days))[-DAYS:]
     cohorts = decode_cohorts(packed)
-    fields = [[ALL_FIELD], _fields(cohorts, NO_FLOW_RUN), _fields(cohorts, _UNTOLD)]
+    scopes = [[ALL_NAME], _scopes(cohorts, NO_FLOW_RUN), _scopes(cohorts, _UNTOLD)]
     counts = []
-    for kind, wanted in zip((ALL, COHORT, COHORT), fields, strict=True):
-        reads: list[Command] = [("HMGET", keys.cells(kind, COARSEST.number, day), *wanted) for day in newest if wanted]
+    for kind, wanted in zip((ALL, COHORT, COHORT), scopes, strict=True):
+        places = [(COARSEST.number, day) for day in newest if wanted]
+        reads: list[Command] = [
+            ("HMGET", keys.cells_of(kind, *place), *[cells_field(scope, *place) for scope in wanted])
+            for place in places
+        ]
         counts.append(sum(_runs(cells) for reply in await link.call(reads) for cells in reply))
     runs, alone, untold = counts
     return Census(runs, alone, untold, states, len(cohorts))
 
 
-def _fields(cohorts: Sequence[Cohort], wanted: Cohort) -> list[bytes]:
+def _scopes(cohorts: Sequence[Cohort], wanted: Cohort) -> list[bytes]:
     return [b"%d" % number for number, cohort in enumerate(cohorts) if cohort == wanted]
 
 

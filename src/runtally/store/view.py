@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..core.cohorts import Cohort
 from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
-from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors
+from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors, page_of
 from ..core.rows import Rows
 from ..core.scopes import ALL
 from ..errors import NotReadyError
@@ -24,12 +24,12 @@ from . import ledger as ledgers
 from .block_copies import Asked, BlockCopies
 from .blocks import decode as decode_block
 from .bounded import Bounded
-from .cell_copies import CellCopies, Cells
+from .cell_copies import CellCopies
 from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger, Stand
 from .link import Command
-from .places import BLOCK, FLOW_RUN, RAW, Copy, Place, RawMinute, Reads, Reply, cohort_in, weigh
+from .places import BLOCK, FLOW_RUN, RAW, Copy, Page, Place, RawMinute, Reads, Reply, cohort_in, weigh
 from .records import (
     decode_cohorts,
     decode_states,
@@ -134,8 +134,8 @@ class View:
         for state, number in self._extra.items():
             yield number, state
 
-    def cells(self, places: Sequence[Place]) -> list[Cells | None]:
-        """The cells of places, None where they are not here."""
+    def cells(self, places: Sequence[Place]) -> list[Page | None]:
+        """The pages of places, None where they are not here."""
         for place in self._hot.keys() & places if self._hot else ():
             self._hot[place] = _HOT_MOVES
         return self._cells.get(places)
@@ -187,10 +187,11 @@ class View:
         self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
         now, along = self._read
         # A script turns every value twice, which takes five times as long as to send it.
-        commands += [("HGET", *where) if where[1] else ("HGETALL", where[0]) for where in now.hashes(keys)]
+        commands += [("HMGET", key, *fields) if fields else ("HGETALL", key) for key, fields in now.hashes(keys)]
         if along.cells or along.others:
-            hashes, fields = zip(*along.hashes(keys), strict=True)
-            commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *hashes, *stand, *fields))
+            hashes = along.hashes(keys)
+            fields = chain.from_iterable((len(fields), *fields) for _, fields in hashes)
+            commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *(key for key, _ in hashes), *stand, *fields))
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
             for bucket, those in read.minutes.items():
                 commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
@@ -260,7 +261,7 @@ class View:
         raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
         replies = chain(found[len(read.cells) :], *of_minutes)
         for place, reply in zip([*read.others, *raw], replies, strict=True):
-            self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(reply))
+            self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(*reply))
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -289,16 +290,19 @@ class View:
         self.days = set()
 
     def _drop(self, minutes: Iterable[int]) -> None:
+        pages: set[tuple[int, int]] = set()
         for minute in minutes:
             self._lose(Place(RAW, minute))
             self.blocks.touch((raw_bucket(minute),))
-            for level, bucket in ancestors(minute):
-                if self._dropped is not None:
-                    self._dropped.buckets.add((level, bucket))
-                for place in self._cells.drop(level, bucket):
-                    self._note_lost(place)
+            buckets = ancestors(minute)
+            if self._dropped is not None:
+                self._dropped.buckets.update(buckets)
+            pages.update((level, page_of(level, bucket)) for level, bucket in buckets)
             if minute != NONE:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
+        for level, page in pages:
+            for place in self._cells.drop(level, page):
+                self._note_lost(place)
 
     def _lose(self, place: Place) -> None:
         """Drop a copy that is not as new as the view any more."""
