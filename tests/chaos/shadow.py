@@ -144,8 +144,9 @@ async def contents(redis: Redis, settings: Settings, name: str, generation: str 
                 found[kind, own_id] = decode_entity(record, _STATE_FIELDS[kind]) if record else None
         elif kind == b"cells":
             for field, packed in (await redis.hgetall(key)).items():
-                scope = cohorts[int(field)] if rest.startswith(COHORT.letter.encode()) else field
-                found |= {(kind, rest, scope, group): sums for group, sums in _cells(packed, states)}
+                scope, child = field[:-1], field[-1:]
+                named = cohorts[int(scope)] if rest.startswith(COHORT.letter.encode()) else scope
+                found |= {(kind, rest, child, named, group): sums for group, sums in _cells(packed, states)}
         else:
             assert kind in _NOT_COMPARED, key
     return found

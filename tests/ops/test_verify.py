@@ -81,9 +81,9 @@ def test_a_count_that_is_off_by_one_is_named(filled: Settings, kind: object) -> 
 def test_a_cell_that_is_missing_and_one_too_many_are_named(filled: Settings) -> None:
     with SyncRedis.from_url(filled.redis_url) as redis:
         key = one_of(redis, filled, "cells:a4:*")
-        packed = redis.hget(key, "a")
-        redis.hdel(key, "a")
-        redis.hset(one_of(redis, filled, "cells:c4:*"), "999", packed)
+        packed = redis.hget(key, "0")
+        redis.hdel(key, "0")
+        redis.hset(one_of(redis, filled, "cells:c4:*"), "9990", packed)
     told = verify(filled)
     assert told.returncode == 1
     assert "missing" in told.stdout

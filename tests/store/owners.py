@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
-from runtally.core.levels import DAY_US, LEVELS, MINUTE_US
+from runtally.core.levels import DAY_US, LEVELS, MINUTE_US, PAGE
 from runtally.store import index
 from runtally.store.keys import Keys, raw_bucket
 from runtally.store.ledger import GENERATION, decode
@@ -105,7 +105,8 @@ async def _read(redis: Redis, keys: Keys) -> Held:
             case b"leaving":
                 held.leaving[int(rest)] = {*index.unpacked(await redis.get(key))}
             case b"cells":
-                scope, bucket = rest.decode().split(":")
-                if bucket != "none":
-                    held.cell_days[key.decode()] = int(bucket) * LEVELS[int(scope[1:])].width_us // DAY_US
+                scope, page = rest.decode().split(":")
+                level = int(scope[1:])
+                if page != "none":
+                    held.cell_days[key.decode()] = int(page) * PAGE[level] * LEVELS[level].width_us // DAY_US
     return held

@@ -211,7 +211,7 @@ async def test_open_runs_of_old_days_leave_the_cohorts_of_an_earlier_version(kep
 
 async def counts_by_cohort(kept: Kept, day: int) -> dict[str, int]:
     cells = await kept.redis.hgetall(f"{kept.settings.redis_prefix}:{{1.0}}:cells:c4:{day}")
-    return {field.decode(): int(np.frombuffer(packed, CELL)["n"].sum()) for field, packed in cells.items()}
+    return {field[:-1].decode(): int(np.frombuffer(packed, CELL)["n"].sum()) for field, packed in cells.items()}
 
 
 async def test_other_scopes_of_days_without_records_are_made_from_the_log_only(kept: Kept) -> None:

@@ -44,10 +44,10 @@ async def test_a_wrong_cell_is_found_told_once_and_forgotten_when_it_is_right_ag
         assert not caplog.records
 
         key = sorted([key async for key in redis.scan_iter("*:{1.0}:cells:a0:*")])[0]
-        right = await redis.hget(key, "a")
+        (field, right), *_ = (await redis.hgetall(key)).items()
         cells = np.frombuffer(right, CELL).copy()
         cells["n"][0] += 7
-        await redis.hset(key, "a", cells.tobytes())
+        await redis.hset(key, field, cells.tobytes())
         await until(lambda: wrong._value.get() == 1)
         before = checked._value.get()
         await until(lambda: checked._value.get() > before)
@@ -57,7 +57,7 @@ async def test_a_wrong_cell_is_found_told_once_and_forgotten_when_it_is_right_ag
         assert "all runs · 1m from 2021-0" in said.message
         assert f"n is {cells['n'][0]}, should be {cells['n'][0] - 7}" in said.message
 
-        await redis.hset(key, "a", right)
+        await redis.hset(key, field, right)
         await until(lambda: wrong._value.get() == 0)
         assert len(caplog.records) == 1
         running.cancel()
