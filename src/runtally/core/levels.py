@@ -40,8 +40,8 @@ _LEVEL_BITS: Final = 3
 PAGE: Final = tuple(
     coarse.width_us // fine.width_us for fine, coarse in zip(LEVELS, (*LEVELS[1:], LEVELS[-1]), strict=True)
 )
-"""By level, so many buckets share a *page*: those that make one bucket of the next coarser level. A cut divides that one,
-and then all of them are asked for: they are stored and read together. NONE is in the page NONE."""
+"""By level, so many buckets share a *page*: those that make one bucket of the next coarser level. What cuts that one
+asks for all of them, so they are stored and read together. NONE is in the page NONE."""
 FINEST: Final = LEVELS[0]
 COARSEST: Final = LEVELS[-1]
 

@@ -31,8 +31,8 @@ from .recount import Piece, day_of, pieces_of, recount
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A cell that is not what the raw runs make of it. `scope` is the name of its scope, `cohort` what a cohort's number
-    stands for (None: nothing); `group` and `problem` are words."""
+    """A cell that is not what the raw runs make of it. `scope` is the name of its scope, `cohort` what the number of a
+    cohort stands for (None: nothing); `group` and `problem` are words."""
 
     shard: str
     kind: Scope
