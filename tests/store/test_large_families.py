@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from runtally.core.changes import FLOW_RUN, TASK_RUN, Change
+from runtally.core.levels import DAY_US
 from runtally.errors import FencedError
 from runtally.settings import Settings
 from runtally.store import aside
@@ -23,7 +24,7 @@ from tests.conftest import HUGE, SettingsFactory
 from .estate import Estate, log
 from .owners import orphans
 
-MEMBERS = 500_000 if HUGE else 12_000
+MEMBERS = 500_000 if HUGE else 4_000
 OTHERS = 1_000
 MOST_S = 0.3
 START_US = 1_790_000_000_000_000
@@ -31,11 +32,13 @@ OWNER = bytes(15) + b"f"
 OTHER = bytes(15) + b"o"
 
 
-def task_runs(first: int, last: int, owner: bytes | None = OWNER, base: int = 0, step: int = 1) -> list[Change]:
-    """Ended runs, ten a second, or each so many of them."""
+def task_runs(
+    first: int, last: int, owner: bytes | None = OWNER, base: int = 0, step: int = 1, every_us: int = 100_000
+) -> list[Change]:
+    """Ended runs, one after the other, or each so many of them."""
     found = []
     for number in range(first, last, step):
-        at = START_US + number * 100_000
+        at = START_US + number * every_us
         values = (("COMPLETED", "Completed", at), at, at + 5, 5, "task", ("a",), at, None)
         own_id = (base + number).to_bytes(16, "big")
         found.append(Change("task_run", "upsert", own_id, owner, at, TASK_RUN.all_given, values))
@@ -76,8 +79,10 @@ async def gaps() -> AsyncIterator[Gaps]:
 class Large:
     """A shard with a flow run of very many task runs, and others at the same times."""
 
-    def __init__(self, redis: Redis, own: Settings) -> None:
+    def __init__(self, redis: Redis, own: Settings, members: int = 0, span_us: int = 0) -> None:
         self.redis = redis
+        self.members = members
+        self.every_us = span_us // max(members, 1)
         self.prefix = own.redis_prefix
         self.estate = Estate(redis, own, partitions=1)
         self.shard = self.estate.runs[0]
@@ -86,10 +91,10 @@ class Large:
     async def fill(self) -> None:
         await self.estate.open()
         await self.apply([flow_run(0, ("x",))])
-        for first in range(0, MEMBERS, 4_000):
-            await self.apply(task_runs(first, min(MEMBERS, first + 4_000)))
+        for first in range(0, self.members, 4_000):
+            await self.apply(task_runs(first, min(self.members, first + 4_000), every_us=self.every_us))
         for others, owner in ((1 << 64, OTHER), (2 << 64, None)):
-            await self.apply(task_runs(0, MEMBERS, owner, others, MEMBERS // OTHERS))
+            await self.apply(task_runs(0, self.members, owner, others, self.members // OTHERS, self.every_us))
 
     async def apply(self, changes: list[Change]) -> None:
         after = self.offset + len(changes)
@@ -106,7 +111,7 @@ class Large:
             took_s = time.monotonic() - began
         longest = [line for line in await self.redis.execute_command("LATENCY", "LATEST") if b"command" in line[0]]
         redis_s = max((line[3] for line in longest), default=0) / 1000
-        print(f"{MEMBERS:,} members, {change.action}: {took_s:.2f} s, gaps {found.loop_s:.3f} {redis_s:.3f} s")
+        print(f"{self.members:,} members, {change.action}: {took_s:.2f} s, gaps {found.loop_s:.3f} {redis_s:.3f} s")
         assert max(found.loop_s, redis_s) < MOST_S
 
     async def raw(self) -> dict[bytes, bytes]:
@@ -121,13 +126,16 @@ class Large:
         return whole and await orphans(self.redis, self.prefix, "0") == []
 
 
-@pytest.fixture
-async def large(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Large]:
+@pytest.fixture(params=[pytest.param(DAY_US // 2, id="half-a-day"), pytest.param(30 * DAY_US, id="a-month")])
+async def large(
+    request: pytest.FixtureRequest, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Large]:
+    """Its members are spread over half a day or a month."""
     if not HUGE:
         monkeypatch.setattr(aside, "AT_ONCE", MEMBERS // 4)
     own = settings(kafka="127.0.0.1:1", worker_memory=64 << 20, partitions=1)
     async with Redis.from_url(own.redis_url, protocol=2) as redis:
-        found = Large(redis, own)
+        found = Large(redis, own, MEMBERS, request.param)
         await found.fill()
         yield found
         await found.estate.close()
