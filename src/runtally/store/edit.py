@@ -33,6 +33,8 @@ from .records import (
     minute_of,
 )
 
+MOST_TOUCHED: Final = 10_000
+"""So many minutes a commit names as touched, some 20 ms of Redis; of more, readers are told to begin anew."""
 _FLOW_RUN_STATES: Final = len(FLOW_RUN.state_fields)
 
 
@@ -89,11 +91,11 @@ class Edit:
         self.old = Side()
         self.gone = Gone()
         self.stale = self.duplicate = self.frozen = 0
+        self.floor = fence.ledger.floor
         self._horizons: Horizons = fence.ledger.horizons
         self._today = today
         self._leaving: dict[bytes, None] = {}
         self._shard_keys = fence.keys
-        self._floor = fence.ledger.floor
         self._states = states
         self._max_states = max_states
         self._fresh_states: list[State] = []
@@ -224,7 +226,8 @@ class Edit:
         return new, old
 
     def commands(self, seq: int, days: set[int]) -> list[Command]:
-        """Everything but the cells and what is `gone`, as commands; adds the new rows' days to `days`."""
+        """Everything but the cells and what is `gone`, as commands; adds the new rows' days to `days`. `floor` is then
+        what the ledger's has to be: a commit that touches very many minutes names none."""
         keys = self._shard_keys
         minutes = self._minutes | {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
         commands: list[Command] = [
@@ -243,11 +246,14 @@ class Edit:
         if fresh_days:
             days |= fresh_days
             commands.append(("SADD", keys.days, *fresh_days))
+        if len(minutes) > MOST_TOUCHED:
+            self.floor = seq
+            return [*commands, ("UNLINK", keys.touched, keys.touched_ids)]
         if minutes:
             commands.append(("ZADD", keys.touched, *[part for minute in minutes for part in (seq, minute)]))
         if self._flow_runs:
             commands.append(("ZADD", keys.touched_ids, *[part for run in self._flow_runs for part in (seq, run)]))
-        commands += [("ZREMRANGEBYSCORE", key, "-inf", self._floor) for key in (keys.touched, keys.touched_ids)]
+        commands += [("ZREMRANGEBYSCORE", key, "-inf", self.floor) for key in (keys.touched, keys.touched_ids)]
         return commands
 
     def _note_nothing_new(self, entity: Entity, stored: Stored, change: Change) -> None:

@@ -119,8 +119,9 @@ class Fence:
         """Further reads between `begin` and `commit`."""
         return await self._link.call(commands)
 
-    async def commit(self, batch: Batch, commands: Sequence[Command]) -> None:
-        """Write all of it or nothing, and move the ledger past the batch."""
+    async def commit(self, batch: Batch, commands: Sequence[Command], floor: int = 0) -> None:
+        """Write all of it or nothing, and move the ledger past the batch. `floor`: up to which seq, at least, the
+        touched sets are trimmed with that."""
         known = self.ledger
         seq = known.seq + 1
         await self._write(
@@ -129,7 +130,7 @@ class Fence:
                 next=batch.next_offset,
                 seq=seq,
                 watermark=max(known.watermark, batch.watermark_us),
-                floor=max(known.floor, seq - KEEP_TOUCHED),
+                floor=max(known.floor, seq - KEEP_TOUCHED, floor),
                 mark=batch.mark,
             ),
             commands,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..core.cells import CELL, Sums, joined, merged, pack, unpack
-from ..core.levels import PAGE
+from ..core.cells import CELL, Sums, joined, merged, pack, selected, unpack
+from ..core.levels import LEVELS, PAGE
 from ..core.rows import Ints
 from ..core.scopes import Scope
 from .bounded import Bounded
@@ -17,6 +17,8 @@ from .fence import Fence
 from .keys import DIGITS
 from .link import Command
 
+STRETCH: Final = 10_000
+"""So many changes of the finest level are worked on at once, some 50 ms of this process; then others get their turn."""
 _WEIGHT: Final = 180
 """Rough memory of one remembered place besides its cells."""
 _SCOPE_BITS: Final = 32
@@ -52,10 +54,13 @@ class Rollups:
         self._known.trim(besides)
 
     async def apply(self, levels: Sequence[Sums], names: Names) -> list[Command]:
-        """Add the changes to each level's cells; the commands that write them.
+        """Add the changes to each level's cells, sorted by bucket; the commands that write them."""
+        if len(levels[0]) <= STRETCH:
+            return await self._apply(levels, names)
+        return [command for some in _stretches(levels) for command in await self._apply(some, names)]
 
-        All levels are worked on at once: for few events the number of steps is the cost, not the number of cells.
-        """
+    async def _apply(self, levels: Sequence[Sums], names: Names) -> list[Command]:
+        """All levels are worked on at once: for few events the number of steps is the cost, not the number of cells."""
         change = joined(levels)
         level = np.repeat(np.arange(len(levels)), [len(sums) for sums in levels])
         places, first, of_change = np.unique(
@@ -122,6 +127,19 @@ class Rollups:
         return [
             *[("HSET", key, *pairs) for key, pairs in written.items()],
             *[("HDEL", key, *fields) for key, fields in emptied.items()],
+        ]
+
+
+def _stretches(levels: Sequence[Sums]) -> Iterator[list[Sums]]:
+    """The same changes in stretches of time: those of each bucket are in one of them."""
+    cuts = np.unique(levels[0].bucket[STRETCH::STRETCH]) * LEVELS[0].width_us
+    bounds = [
+        [0, *np.searchsorted(sums.bucket * level.width_us, cuts).tolist(), len(sums)]
+        for level, sums in zip(LEVELS, levels, strict=True)
+    ]
+    for at in range(len(cuts) + 1):
+        yield [
+            selected(sums, np.arange(bound[at], bound[at + 1])) for sums, bound in zip(levels, bounds, strict=True)
         ]
 
 

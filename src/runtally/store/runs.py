@@ -188,15 +188,16 @@ class RunsShard:
             async for some in self._families.others(flow_run):
                 others.append(self._fold(*edit.move_others(family, flow_run, some)))
                 if len(others) == _FOLDS:
-                    others = [_added(others)]
+                    others = [await asyncio.to_thread(_added, others)]
             edit.move_rows(family, flow_run)
         commands = await edit.gone.commands(self._fence)
         commands += edit.commands(self._fence.ledger.seq + 1, self._days)
         if edit.new.records or edit.old.records:
             others.append(self._fold(edit.new, edit.old))
         if others:
-            commands += await self._rollups.apply(_added(others), self._cohorts.names)
-        await self._fence.commit(batch, commands)
+            levels = others[0] if len(others) == 1 else await asyncio.to_thread(_added, others)
+            commands += await self._rollups.apply(levels, self._cohorts.names)
+        await self._fence.commit(batch, commands, edit.floor)
         self._cohorts.committed()
         self._families.settle(work.wanted)
         self._rollups.trim(self._cohorts.weight)
@@ -220,6 +221,4 @@ class RunsShard:
 
 def _added(changes: Sequence[list[Sums]]) -> list[Sums]:
     """Several changes as one."""
-    if len(changes) == 1:
-        return changes[0]
     return [summed(joined(of_level)) for of_level in zip(*changes, strict=True)]
