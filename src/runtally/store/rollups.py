@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -57,7 +58,11 @@ class Rollups:
         """Add the changes to each level's cells, sorted by bucket; the commands that write them."""
         if len(levels[0]) <= STRETCH:
             return await self._apply(levels, names)
-        return [command for some in _stretches(levels) for command in await self._apply(some, names)]
+        commands: list[Command] = []
+        for some in _stretches(levels):
+            commands += await self._apply(some, names)
+            await asyncio.sleep(0)
+        return commands
 
     async def _apply(self, levels: Sequence[Sums], names: Names) -> list[Command]:
         """All levels are worked on at once: for few events the number of steps is the cost, not the number of cells."""
