@@ -63,9 +63,11 @@ class Model(RuleBasedStateMachine):
 
     # -- the log
 
-    @initialize(play=plays(120, 24))
-    def begin(self, play: Play) -> None:
-        """What there is to tell and to ask."""
+    @initialize(play=plays(120, 24), much=st.booleans())
+    def begin(self, play: Play, much: bool) -> None:
+        """What there is to tell and to ask, and whether that is much."""
+        if much:
+            self._world.take_few_for_many()
         self._coming = [*play.events]
         self._questions = play.questions
 

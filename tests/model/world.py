@@ -7,6 +7,7 @@ its writer left it, and an answer is the reference's on the prefix of the log th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from redis.asyncio import Redis
 from runtally.errors import BadRequestError, FencedError, NotReadyError, ServerLostError
 from runtally.ops.verify import verify
 from runtally.settings import Settings
+from runtally.store import aside, edit, families, rollups
 from runtally.store.keys import Keys, live_key
 from runtally.store.ledger import GENERATION
 from runtally.store.link import Link
@@ -55,7 +57,8 @@ class World:
         self.settings = settings.model_copy(update={"max_clock_skew": _FAR})
         self.forgets = forgets
         self.log = PlayedLog()
-        self._played = played()
+        self._played = contextlib.ExitStack()
+        self._played.enter_context(played())
         self._redis = Redis.from_url(settings.redis_url, protocol=2)
         self._link = Link(self._redis)
         self._snapshot: dict[bytes, bytes] = {}
@@ -65,7 +68,6 @@ class World:
     async def start(self) -> None:
         """An empty Redis, of which one worker has opened all shards."""
         await self._redis.flushall()
-        self._played.__enter__()
         for worker in range(WORKERS):
             for name in SHARDS:
                 self._holders[worker, name] = self._new(name, GENERATION)
@@ -73,6 +75,15 @@ class World:
             await self._open(self._holders[0, name])
         self._living = living(self.settings)
         self._service = await self._living.__aenter__()
+
+    def take_few_for_many(self) -> None:
+        """From now on few members of a flow run, minutes and cells are very many."""
+        patch = self._played.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(families, "SMALL_FAMILY", 0)
+        patch.setattr(edit, "SMALL_FAMILY", 0)
+        patch.setattr(edit, "MOST_TOUCHED", 1)
+        patch.setattr(aside, "AT_ONCE", 1)
+        patch.setattr(rollups, "STRETCH", 3)
 
     async def end(self, questions: list[tuple[dict[str, Any], int]]) -> None:
         """Whatever happened, when all has been applied the cells are right, and all answers."""
@@ -91,7 +102,7 @@ class World:
 
     async def close(self) -> None:
         """Disconnect."""
-        self._played.__exit__(None, None, None)
+        self._played.close()
         await self._living.__aexit__(None, None, None)
         for holder in self._holders.values():
             await holder.shard.close()

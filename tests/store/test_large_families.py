@@ -11,21 +11,22 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from runtally.core.bins import Bins
 from runtally.core.changes import FLOW_RUN, TASK_RUN, Change
 from runtally.core.levels import DAY_US
 from runtally.errors import FencedError
 from runtally.settings import Settings
-from runtally.store import aside
+from runtally.store import aside, edit, rollups
 from runtally.store.fence import Batch
-from runtally.store.ledger import Mark
+from runtally.store.ledger import GENERATION, Mark
 from runtally.store.records import flow_run_of
+from runtally.store.view import View
 from tests.conftest import HUGE, SettingsFactory
 
 from .estate import Estate, log
 from .owners import orphans
 
-MEMBERS = 500_000 if HUGE else 4_000
-OTHERS = 1_000
+OTHERS = 100
 MOST_S = 0.3
 START_US = 1_790_000_000_000_000
 OWNER = bytes(15) + b"f"
@@ -115,27 +116,50 @@ class Large:
         assert max(found.loop_s, redis_s) < MOST_S
 
     async def raw(self) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        for key in await self.redis.keys(f"{self.prefix}:*:raw:*"):
-            found |= await self.redis.hgetall(key)
-            assert await self.redis.ttl(key) == -1
-        return found
+        keys = await self.redis.keys(f"{self.prefix}:*:raw:*")
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.ttl(key)
+                pipeline.hgetall(key)
+            replies = await pipeline.execute()
+        assert {*replies[::2]} <= {-1}
+        return {run: record for of_bucket in replies[1::2] for run, record in of_bucket.items()}
+
+    async def runs(self) -> int:
+        """How many all of it says there are: who has read along answers as who begins."""
+        bins = Bins(START_US - START_US % DAY_US, DAY_US // 4, 40 * 4)
+        now = START_US + 400 * DAY_US
+        answer = await self.estate.history(bins, now)
+        along, self.estate.views = self.estate.views, [View(self.prefix, GENERATION, "0", 1 << 26)]
+        assert await self.estate.history(bins, now) == answer
+        self.estate.views = along
+        return sum(count for states in answer for count, _, _ in states.values())
 
     async def is_sound(self) -> bool:
         whole = HUGE or await self.estate.cell_differences() == []
         return whole and await orphans(self.redis, self.prefix, "0") == []
 
 
-@pytest.fixture(params=[pytest.param(DAY_US // 2, id="half-a-day"), pytest.param(30 * DAY_US, id="a-month")])
+HALF_A_DAY = pytest.param((DAY_US // 2, 3_000, 1_000), id="half-a-day")
+A_MONTH = pytest.param((30 * DAY_US, 300, 250), id="a-month")
+
+
+@pytest.fixture(params=[HALF_A_DAY, A_MONTH])
 async def large(
     request: pytest.FixtureRequest, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Large]:
-    """Its members are spread over half a day or a month."""
-    if not HUGE:
-        monkeypatch.setattr(aside, "AT_ONCE", MEMBERS // 4)
+    """Its members are spread over half a day or a month; few of them are taken for very many."""
+    span_us, members, most_touched = request.param
+    if HUGE:
+        members = 500_000
+    else:
+        monkeypatch.setattr(aside, "AT_ONCE", members // 4)
+        # Of half a day's minutes readers are told.
+        monkeypatch.setattr(edit, "MOST_TOUCHED", most_touched)
+        monkeypatch.setattr(rollups, "STRETCH", 200)
     own = settings(kafka="127.0.0.1:1", worker_memory=64 << 20, partitions=1)
     async with Redis.from_url(own.redis_url, protocol=2) as redis:
-        found = Large(redis, own, MEMBERS, request.param)
+        found = Large(redis, own, members, span_us)
         await found.fill()
         yield found
         await found.estate.close()
@@ -144,11 +168,15 @@ async def large(
 @pytest.mark.timeout(600)
 async def test_a_flow_run_with_very_many_task_runs_moves_and_goes_without_holding_others_up(large: Large) -> None:
     before = await large.raw()
+    stay = {run: record for run, record in before.items() if flow_run_of(record) != OWNER}
+    assert await large.runs() == len(before)
     await large.apply_flow_run(flow_run(1, ("y",)))
     assert await large.raw() == before
+    assert await large.runs() == len(before)
     assert await large.is_sound()
     await large.apply_flow_run(flow_run(2, (), "delete"))
-    assert await large.raw() == {run: record for run, record in before.items() if flow_run_of(record) != OWNER}
+    assert await large.raw() == stay
+    assert await large.runs() == len(stay)
     assert await large.is_sound()
     assert await large.redis.keys("*:aside:*") == await large.redis.keys(b"*:members:" + OWNER) == []
 
@@ -183,6 +211,7 @@ async def test_a_batch_of_very_many_flow_runs_reads_no_more_than_it_may_remember
         await small.estate.close()
 
 
+@pytest.mark.parametrize("large", [HALF_A_DAY], indirect=True)
 async def test_what_was_put_aside_and_is_gone_before_the_commit_takes_no_run_along(
     large: Large, monkeypatch: pytest.MonkeyPatch
 ) -> None:

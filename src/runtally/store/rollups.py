@@ -143,9 +143,7 @@ def _stretches(levels: Sequence[Sums]) -> Iterator[list[Sums]]:
         for level, sums in zip(LEVELS, levels, strict=True)
     ]
     for at in range(len(cuts) + 1):
-        yield [
-            selected(sums, np.arange(bound[at], bound[at + 1])) for sums, bound in zip(levels, bounds, strict=True)
-        ]
+        yield [selected(sums, np.arange(bound[at], bound[at + 1])) for sums, bound in zip(levels, bounds, strict=True)]
 
 
 def _places(level: Ints, bucket: Ints, scope: Ints) -> Ints:
