@@ -139,7 +139,10 @@ class Settings(BaseSettings):
     api_cache: Size = Field(512 << 20, ge=1 << 20, description="Memory the API may use for cells and decoded runs.")
     max_body: Size = Field(256 << 10, ge=1 << 10, description="Largest body of a history or count request.")
     max_scan_rows: int = Field(
-        20_000_000, ge=1, description="A request that would scan more runs than this is refused with 422."
+        20_000_000,
+        ge=1,
+        description="A request that would scan more runs than this is refused with 422. While it gathers them, a scan "
+        "takes some 300 bytes a run, also beyond RUNTALLY_API_CACHE.",
     )
     max_scans: int = Field(2, ge=1, le=64, description="Scans of raw runs at the same time; the rest wait.")
     scan_wait: Duration = Field(

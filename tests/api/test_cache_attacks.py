@@ -216,6 +216,34 @@ async def emptied(settings: Settings) -> None:
         await estate.close()
 
 
+def test_a_shard_that_is_what_it_was_before_is_answered_as_it_is_without_a_new_epoch(server: Settings) -> None:
+    with SyncRedis.from_url(server.redis_url) as redis:
+        redis.flushall()
+    asyncio.run(_rolled_back(server))
+
+
+async def _rolled_back(settings: Settings) -> None:
+    """No worker comes in between, and no minute is touched since: only `seq` tells."""
+    now = BASE_US + DAY_US
+    body: Body = {"history_start": _text(BASE_US), "history_end": _text(now), "history_interval_seconds": 86_400}
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        estate = Estate(redis, settings, 1)
+        await estate.open()
+        try:
+            await estate.apply([_task_run(0)])
+            before = {key: await redis.dump(key) async for key in redis.scan_iter(count=1000)}
+            await estate.apply([_task_run(1)])
+            async with living(settings) as service:
+                for count in (2, 1):
+                    answer = await asked(service, body, now)
+                    assert [entry.count for entries in answer.entries for entry in entries] == [count]
+                    await redis.flushall()
+                    for key, value in before.items():
+                        await redis.restore(key, 0, value)
+        finally:
+            await estate.close()
+
+
 def test_connections_that_redis_has_closed_cost_no_answer(server: Settings) -> None:
     with SyncRedis.from_url(server.redis_url) as redis:
         redis.flushall()

@@ -6,11 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtally.core.bins import Bins
 from runtally.core.cells import CELL, Kinds, Sums, merged, pack, unpack
 from runtally.core.compare import differences
 from runtally.core.fold import fold
 from runtally.core.groups import FLAG_BITS, OTHER, STARTED, States
 from runtally.core.levels import LEVELS
+from runtally.core.plan import undecided
 from runtally.core.rows import NULL, Rows, concat
 from runtally.core.scopes import ALL
 
@@ -134,3 +136,13 @@ def test_taking_back_what_was_added_leaves_nothing(kept: list, passing: list) ->
 
 def test_concat_of_nothing_is_empty() -> None:
     assert len(concat([])) == 0
+
+
+def test_a_cell_with_a_run_that_is_expected_just_now_is_undecided_until_now_has_passed() -> None:
+    begin = BASE // LEVELS[0].width_us * LEVELS[0].width_us
+    early, late = begin + 15_000_000, begin + 30_000_000
+    scheduled = STATES.number(("SCHEDULED", "Late"))
+    cells = folded(rows_of([(when, NULL, BASE, 0, scheduled, 0) for when in (early, late)]))[0]
+    kinds, bins = Kinds(cells.group, STATES.type_codes), Bins(begin, LEVELS[0].width_us, 1)
+    when = (early, early + 1, late, late + 1)
+    assert [undecided(cells, kinds, bins, now).tolist() for now in when] == [[False], [True], [True], [False]]

@@ -19,7 +19,7 @@ RULES = (
         "(sums.expected_hi >= now)",
         "(sums.expected_hi > now)",
         "a run expected exactly now is not late yet",
-        ANSWERS,
+        CORE,
     ),
     Rule("core/plan.py", " | runs_for_some", "", "run times of the future are clamped one by one", ANSWERS),
     Rule("core/plan.py", " | sums.wide)", ")", "the sums of wide cells mean nothing", ANSWERS),
