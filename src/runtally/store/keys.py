@@ -94,12 +94,17 @@ KEYS: Final = (
         "what leaves the index with the cells of that day: kind and id, 17 bytes each",
         "the cells of that day",
     ),
-    Key(f"{_SHARD}touched", "sorted set", "minute → `seq` of its last change", "4,096 writes later"),
+    Key(
+        f"{_SHARD}touched",
+        "sorted set",
+        "minute → `seq` of its last change",
+        "4,096 writes later, or a change of very many minutes",
+    ),
     Key(
         f"{_SHARD}touched_ids",
         "sorted set",
         "id of a flow run, flow or deployment → `seq` of its last change",
-        "4,096 writes later",
+        "4,096 writes later, or a change of very many minutes",
     ),
     Key(
         f"{_SHARD}rebuild",
