@@ -196,12 +196,19 @@ class SpoiltIntake:
 async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_is_repaired() -> None:
     consumer, shard = PlayedConsumer(), PlayedShard()
     applied: list[Any] = []
+    meanwhile: list[int | None] = []
 
     async def apply(batch: Any) -> Applied:
         applied.append(batch.offsets)
         return Applied(1, 0, 0, 0)
 
+    async def stop(trouble: str) -> None:
+        # There is no ledger to ask any more.
+        meanwhile.append(followed.next_offset)
+        shard.trouble = trouble
+
     shard.apply = apply  # type: ignore[attr-defined]
+    shard.stop = stop  # type: ignore[method-assign]
     parts: list[Any] = [consumer, PlayedLog(), shard, SpoiltIntake(), Metrics("worker"), TP("t", 0)]
     followed = Lane(*parts)
     await followed.pulse()
@@ -212,6 +219,7 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
         await asyncio.sleep(0)
     task.cancel()
     assert (applied, shard.trouble, followed.trouble) == ([[5, 6]], "all bad", "all bad")
+    assert meanwhile == [None]
     await followed.pulse()
     assert (followed.state, consumer.held) == ("stopped", True)
     shard.trouble = ""

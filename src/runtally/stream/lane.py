@@ -179,6 +179,8 @@ class Lane:
         try:
             await self._apply(fetched)
         except (LedgerTroubleError, TooManyBadError) as error:
+            # The shard has no ledger from here on, so nobody may ask it for one.
+            self.state = "waiting"
             await self._shard.stop(error.detail)
             await self._stop(error.detail)
 
