@@ -20,6 +20,7 @@ from runtally.embedded.child import Child
 from runtally.settings import NEVER_US, Settings, parse_duration_us
 from runtally.store.keys import named
 
+from .parent import end_with_parent
 from .servers import found
 from .servers.forks import ForkedChild
 from .servers.shared import shared
@@ -43,6 +44,9 @@ hypothesis.settings.load_profile("runtally")
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 """The name of this process where the tests are shared out among several."""
+if WORKER:
+    # It would end the test in hand first, and start another one's servers.
+    end_with_parent()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
