@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .embedded.upfile import load_settings
+from .logs import silence_kafka
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,7 +51,7 @@ def show(
     settings = load_settings({"kafka": kafka})
     from .ops import dead_letters
 
-    _silence()
+    silence_kafka()
     groups = asyncio.run(dead_letters.grouped(settings, dead_letters.Chosen(reason, key), key_prefix))
     if as_json:
         total = sum(group.count for group in groups)
@@ -81,7 +81,7 @@ def replay(
     settings = load_settings({"kafka": kafka})
     from .ops import dead_letters
 
-    _silence()
+    silence_kafka()
     with _progress() as bar:
         task = bar.add_task("dead letters", total=None)
         done = asyncio.run(
@@ -128,11 +128,6 @@ def _print(groups: Sequence[Group]) -> None:
     Console(highlight=False, markup=False).print(table)
     if len(groups) > _SHOWN:
         typer.echo(f"… and {len(groups) - _SHOWN:,} more groups; a smaller --key-prefix makes fewer, --json has all")
-
-
-def _silence() -> None:
-    # What the client says while a broker is away is said in a line of ours.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 @contextmanager

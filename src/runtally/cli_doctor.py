@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Annotated
 
 import typer
 
 from .embedded.upfile import load_settings
+from .logs import silence_kafka
 
 
 def doctor(
@@ -28,8 +28,7 @@ def doctor(
     settings = load_settings({"kafka": kafka, "redis_url": redis_url})
     from .ops import doctor as ops
 
-    # What the client says while a broker is away is said in a line of ours.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    silence_kafka()
     lines = asyncio.run(ops.examine(settings))
     if as_json:
         typer.echo(ops.as_json(lines))

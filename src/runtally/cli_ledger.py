@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from .embedded.upfile import load_settings
+from .logs import silence_kafka
 
 if TYPE_CHECKING:
     from .ops.ledgers import Moved, Standing
@@ -109,8 +109,7 @@ def skip(
 
 
 def _run(work: Coroutine[Any, Any, _Found]) -> _Found:
-    # What the client says while a broker is away is said in a line of ours.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    silence_kafka()
     return asyncio.run(work)
 
 

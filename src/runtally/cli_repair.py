@@ -11,6 +11,7 @@ import typer
 
 from .embedded.upfile import load_settings
 from .errors import SystemError_, UserError
+from .logs import silence_kafka
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -119,6 +120,7 @@ def _from_raw(settings: Settings, shards: list[str], as_json: bool, bar: Progres
 def _from_log(settings: Settings, lose_events: bool, as_json: bool, bar: Progress) -> None:
     from .ops.from_log import rebuild_from_log
 
+    silence_kafka()
     tasks: dict[str, TaskID] = {}
 
     def progress(name: str, done: int, total: int | None) -> None:

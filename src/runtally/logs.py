@@ -62,3 +62,8 @@ def in_json() -> bool:
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     logging.getLogger("runtally").critical("%s", error, exc_info=(kind, error, trace))
+
+
+def silence_kafka() -> None:
+    """For commands: what the client says of a broker that is away is said in a line of ours."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

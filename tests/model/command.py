@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import pytest
 from aiokafka import TopicPartition
 
-from runtally.errors import SystemError_, UserError
+from runtally.errors import ServerLostError, SystemError_, UserError
 from runtally.ops import from_log
 from runtally.settings import Settings
 from runtally.store import generations
@@ -123,6 +123,8 @@ class _Consumer:
     async def getmany(self, **_: Any) -> dict[TopicPartition, list[Any]]:
         await self._command.wait()
         log, found = self._command.log, {}
+        if log.away:
+            return found
         for place, begin in self._places.items():
             name = _name(place.topic, place.partition, self._command.settings)
             end = self._places[place] = min(log.end(name), begin + _FETCHED)
@@ -138,6 +140,8 @@ class _Looks:
         self._settings = settings
 
     async def partitions(self, topic: str) -> int:
+        if _of_this_task.get().log.away:
+            raise ServerLostError("Kafka is away")
         return PARTITIONS if topic == self._settings.runs_topic else 1
 
     async def ends(self, topic: str, partition: int) -> LogEnds:

@@ -43,6 +43,7 @@ class PlayedLog:
         self.entries: dict[str, list[Entry]] = {name: [] for name in SHARDS}
         self.now_us = BASE_US
         self.told: list[Event] = []
+        self.away = False
         self._partition_of = Partitioner(PARTITIONS)
 
     def append(self, events: Sequence[Event]) -> None:

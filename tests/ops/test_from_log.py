@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from runtally.errors import FencedError, SystemError_
+from runtally.errors import FencedError, ServerLostError, SystemError_
+from runtally.ops import from_log
 from runtally.settings import Settings
 from runtally.store import generations
 from runtally.store.fence import Fence
@@ -104,6 +105,27 @@ async def test_what_one_has_filled_the_next_one_goes_on_with(world: World) -> No
     done = await whole(Command(world.settings, world.log))
     assert 0 < done.records < sum(world.log.end(name) for name in SHARDS) - 10
     assert done.generation == "2"
+
+
+async def test_a_broker_that_goes_away_is_waited_for_and_said_once(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_SILENT_S", "_STUCK_S"):
+        monkeypatch.setattr(from_log, limit, -1.0)
+    command = Command(world.settings, world.log)
+    for away in (False, True):
+        world.log.away = away
+        for _ in range(3):
+            assert await command.go_on() is None
+    assert [record.message for record in caplog.records] == ["Kafka is away; waiting for it"]
+    world.log.away = False
+    assert (await whole(command)).generation == "2"
+
+
+async def test_a_broker_that_is_away_at_the_beginning_ends_it_with_what_to_do(world: World) -> None:
+    world.log.away = True
+    with pytest.raises(ServerLostError, match=r"Kafka is away\. What was filled stays: ask once more"):
+        await whole(Command(world.settings, world.log))
 
 
 async def test_what_one_has_left_to_be_removed_goes_before_another_one_is_filled(

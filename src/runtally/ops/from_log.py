@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 _FETCH_BYTES: Final = 3 << 20
 _RECORDS: Final = 20_000
 _POLL_MS: Final = 200
+_SILENT_S: Final = 5.0
+"""After so long without a record Kafka is asked whether it is there."""
 _STUCK_S: Final = 30.0
 _EXACT_S: Final = 10.0
 """For so long both generations are waited for to be at the same offsets. On a busy log that may never be; then the new
@@ -101,6 +103,8 @@ async def rebuild_from_log(settings: Settings, lose_events: bool, progress: Prog
             await _remove(link, settings, live, progress)
         except FencedError as error:
             raise SystemError_(f"{error}. Is another `runtally rebuild --from-log` running?") from None
+        except ServerLostError as error:
+            raise ServerLostError(f"{error}. What was filled stays: ask once more when it is back") from None
     return Filled(live.generation, before, filling.records, lost, behind, round(time.monotonic() - began, 3))
 
 
@@ -122,6 +126,8 @@ class _Filling:
         self._shards: dict[TopicPartition, Shard] = {}
         self._intakes: dict[TopicPartition, Replay] = {}
         self._ends: dict[str, int] = {}
+        self._log = Log(settings)
+        self._away = False
         self.records = 0
 
     async def __aenter__(self) -> _Filling:
@@ -143,9 +149,10 @@ class _Filling:
             if all(shard.next_offset >= targets[shard.name] for shard in self._shards.values()):
                 return
             records = await self._step(targets)
-            if records:
+            silent_s = time.monotonic() - moved
+            if records or (silent_s > _SILENT_S and await self._is_away()):
                 moved = time.monotonic()
-            elif time.monotonic() - moved > _STUCK_S:
+            elif silent_s > _STUCK_S:
                 late = {s.name: s.next_offset for s in self._shards.values() if s.next_offset < targets[s.name]}
                 raise SystemError_(
                     f"Kafka gives nothing after the offsets {late} of these shards, but the live data go up to "
@@ -179,9 +186,8 @@ class _Filling:
 
     async def _begin(self) -> None:
         settings = self._settings
-        log_ = Log(settings)
-        self._stack.push_async_callback(log_.close)
-        count = await log_.partitions(settings.runs_topic)
+        self._stack.push_async_callback(self._log.close)
+        count = await self._log.partitions(settings.runs_topic)
         if count != self._live.partitions:
             raise UserError(
                 f"the topic {settings.runs_topic} has {count} partitions, the data were made from "
@@ -189,7 +195,7 @@ class _Filling:
             )
         places = [TopicPartition(settings.runs_topic, number) for number in range(count)]
         for place in [*places, TopicPartition(settings.catalog_topic, 0)]:
-            await self._open(place, log_)
+            await self._open(place)
         async with Publisher(settings) as publisher:
             isolation = "read_committed" if publisher.transactional else "read_uncommitted"
         self._consumer = AIOKafkaConsumer(
@@ -208,13 +214,13 @@ class _Filling:
         for place, one in self._shards.items():
             self._consumer.seek(place, one.next_offset)
 
-    async def _open(self, place: TopicPartition, log_: Log) -> None:
+    async def _open(self, place: TopicPartition) -> None:
         settings = self._settings
         catalog = place.topic == settings.catalog_topic
         name = CATALOG if catalog else str(place.partition)
         one = shard(self._redis, settings, name, self._live.filling, beside=True)
         self._stack.push_async_callback(one.close)
-        ends = await log_.ends(place.topic, place.partition)
+        ends = await self._log.ends(place.topic, place.partition)
         try:
             await one.open(ends)
         except LedgerTroubleError:
@@ -234,6 +240,18 @@ class _Filling:
         """Where the live generation is; the log's end where it has no ledger."""
         found = await generations.next_offsets(self._link, self._settings, self._live, self._live.generation)
         return {name: self._ends[name] if offset is None else offset for name, offset in found.items()}
+
+    async def _is_away(self) -> bool:
+        """Whether Kafka is away, logged once: the consumer would say nothing, and goes on by itself when it is back."""
+        away = False
+        try:
+            await self._log.partitions(self._settings.runs_topic)
+        except ServerLostError as error:
+            away = True
+            if not self._away:
+                log.warning("%s; waiting for it", error)
+        self._away = away
+        return away
 
     async def _step(self, targets: Mapping[str, int]) -> int:
         """Apply what comes next of the log, up to the targets; how many records that were."""
