@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any
 
@@ -19,8 +19,9 @@ from runtally.core.cells import CELL
 from runtally.core.time import text_of
 from runtally.errors import BadRequestError, FencedError
 from runtally.settings import Settings
+from runtally.store.fence import Fence
 from runtally.store.ledger import current_cells
-from runtally.store.link import Link
+from runtally.store.link import Command, Link
 from runtally.store.rebuild import Request
 from runtally.store.runs import RunsShard
 from tests.api.living import asked, counted, living
@@ -62,6 +63,30 @@ async def test_a_worker_that_was_overtaken_is_refused_before_it_reads_what_the_o
     with pytest.raises(FencedError):
         await kept.shard.expire(at(12))
     await successor.close()
+
+
+async def test_what_makes_no_sense_because_redis_was_emptied_meanwhile_is_refused(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.tell(task_run(0, 1), task_run(12, 2, expected=12, since=12))
+    read = Fence.read
+
+    async def emptied(fence: Fence, commands: Sequence[Command]) -> list[Any]:
+        if commands and commands[0][0] == "GET":
+            await kept.redis.flushall()
+        return await read(fence, commands)
+
+    monkeypatch.setattr(Fence, "read", emptied)
+    with pytest.raises(FencedError, match="somebody else wrote"):
+        await kept.tell(task_run(60, 3, expected=60, since=60))
+
+
+async def test_what_makes_no_sense_though_nobody_else_wrote_is_no_fence(kept: Kept) -> None:
+    await kept.tell(task_run(0, 1), task_run(12, 2, expected=12, since=12))
+    for key in await kept.redis.keys("kept:{1.0}:single:*"):
+        await kept.redis.hset(key, mapping=dict.fromkeys(await kept.redis.hkeys(key), "broken"))
+    with pytest.raises(ValueError, match="broken"):
+        await kept.tell(task_run(60, 3, expected=60, since=60))
 
 
 async def test_what_is_as_old_as_the_horizon_is_kept_and_what_is_older_goes(kept: Kept) -> None:

@@ -7,14 +7,15 @@ MULTI/EXEC that moves it. Another writer in between, a rolled-back or emptied Re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
 
 from ..core.changes import Change
-from ..errors import FencedError, LedgerTroubleError
+from ..errors import FencedError, LedgerTroubleError, RuntallyError
 from ..settings import Settings
 from . import ledger as ledgers
 from .keys import CATALOG, Keys
@@ -114,6 +115,23 @@ class Fence:
             self._ledger = None
             raise FencedError(self.shard, "the ledger is not as this worker left it")
         return replies[2:]
+
+    @asynccontextmanager
+    async def guarded(self) -> AsyncIterator[None]:
+        """Around work between `begin` and `commit`. While somebody else writes, reads are not of one state and may make
+        no sense: what comes of that is a `FencedError`, as it will be at the commit, and no end of the worker."""
+        try:
+            yield
+        except RuntallyError:
+            raise
+        except Exception as error:
+            known = self._ledger
+            if known is not None:
+                stand, _ = await self._link.call([self._stand(), ("UNWATCH",)])
+                if stand == _stand_of(known):
+                    raise
+            self._ledger = None
+            raise FencedError(self.shard, "somebody else wrote while the shard was read") from error
 
     async def read(self, commands: Sequence[Command]) -> list[Any]:
         """Further reads between `begin` and `commit`."""

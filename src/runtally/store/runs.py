@@ -120,13 +120,13 @@ class RunsShard:
         Raises `FencedError` when somebody else wrote, `ServerLostError` when Redis went away (the outcome is
         unknown). After either, `open` before the next batch: the caches may be ahead of Redis.
         """
-        async with self._turn:
+        async with self._turn, self._fence.guarded():
             return await self._apply(batch)
 
     async def expire(self, watermark_us: int) -> bool:
         """Do one step of what a watermark leaves behind the horizons; False when nothing is left to do. A batch with
         that watermark does the rest. Errors: as `apply`."""
-        async with self._turn:
+        async with self._turn, self._fence.guarded():
             return await self._expire(watermark_us)
 
     async def _expire(self, watermark_us: int) -> bool:
@@ -147,7 +147,7 @@ class RunsShard:
 
     async def step(self) -> bool:
         """Do the next day of a rebuild that is asked for; False when there is none. Errors: as `apply`."""
-        async with self._turn:
+        async with self._turn, self._fence.guarded():
             if self._rebuild is None:
                 (request,) = await self._fence.read([read_request(self._fence.keys)])
                 token = requested(request)
