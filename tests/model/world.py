@@ -62,6 +62,7 @@ class World:
         self._redis = Redis.from_url(settings.redis_url, protocol=2)
         self._link = Link(self._redis)
         self._snapshot: dict[bytes, bytes] = {}
+        self._followed = GENERATION
         self._holders: dict[tuple[int, str], Holder] = {}
         self._commands: list[Command | None] = [None] * COMMANDS
 
@@ -345,8 +346,9 @@ class World:
 
     async def ask(self, body: dict[str, Any], now: int, form: str) -> None:
         """An answer is what the reference makes of the log up to where the live ledgers are; or there is none."""
-        live = await self.live()
-        stands = {name: None if live is None else await self._stand_of(live, name) for name in SHARDS}
+        # Where nothing says which generation is live, who answers goes on with the one before.
+        self._followed = await self.live() or self._followed
+        stands = {name: await self._stand_of(self._followed, name) for name in SHARDS}
         ledger = {name: stand[2] for name, stand in stands.items() if stand is not None}
         try:
             answer: Any = await (counted if form == "count" else asked)(self._service, body, now)
