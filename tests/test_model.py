@@ -20,7 +20,8 @@ from runtally.settings import Settings
 from .api.test_rollups_answer import from_raw
 from .conftest import LONG, in_parts
 from .model.log import PARTITIONS, RUNS_SHARDS, SHARDS
-from .model.world import COMMANDS, NODES, WORKERS, World
+from .model.snapshot import NODES
+from .model.world import COMMANDS, WORKERS, World
 from .strategies.hostile import Play, plays
 
 _PARTS = 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,6 +133,19 @@ class Attacked:
         check_count(count, reference, body)
 
 
+@asynccontextmanager
+async def opened(settings: Settings, partitions: int = PARTITIONS) -> AsyncIterator[tuple[Redis, Estate]]:
+    """Redis, emptied, and a worker's shards over it."""
+    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
+        await redis.flushall()
+        estate = Estate(redis, settings, partitions)
+        await estate.open()
+        try:
+            yield redis, estate
+        finally:
+            await estate.close()
+
+
 async def applied(redis: Redis, settings: Settings) -> dict[str, int | None]:
     """The next offset of each shard as Redis has it, None without a ledger."""
     found = {}
@@ -165,169 +179,111 @@ def test_whatever_happens_to_redis_an_answer_is_of_the_state_that_it_names(
 def test_while_events_pour_in_every_answer_is_of_one_state_of_each_shard(
     server: Settings, play: Play, seed: int
 ) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
     asyncio.run(poured(server, play, random.Random(seed)))
 
 
 async def poured(settings: Settings, play: Play, dice: random.Random) -> None:
     """Events one after the other as fast as they go, and meanwhile three who ask."""
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, PARTITIONS)
-        await estate.open()
-        async with living(settings) as service:
-            writer = asyncio.create_task(estate.apply(play.events, dice.choice([1, 2, 4])))
-            questions = iter(play.questions)
+    async with opened(settings) as (_, estate), living(settings) as service:
+        writer = asyncio.create_task(estate.apply(play.events, dice.choice([1, 2, 4])))
+        questions = iter(play.questions)
 
-            async def ask() -> None:
-                for body, now in questions:
-                    for form in (body, from_raw(body)):
-                        if form is not None:
-                            answer = await asked(service, form, now)
-                            check_history(answer, estate.reference_at(answer.stand.ledger), form, now)
-                            count = await counted(service, form, now)
-                            check_count(count, estate.reference_at(count.stand.ledger), form)
+        async def ask() -> None:
+            for body, now in questions:
+                for form in (body, from_raw(body)):
+                    if form is not None:
+                        answer = await asked(service, form, now)
+                        check_history(answer, estate.reference_at(answer.stand.ledger), form, now)
+                        count = await counted(service, form, now)
+                        check_count(count, estate.reference_at(count.stand.ledger), form)
 
-            await asyncio.gather(ask(), ask(), ask())
-            await writer
-        await estate.close()
+        await asyncio.gather(ask(), ask(), ask())
+        await writer
 
 
-def test_a_scan_finds_nothing_of_what_was_before_redis_was_emptied(server: Settings) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
-    asyncio.run(emptied(server))
-
-
-async def emptied(settings: Settings) -> None:
+async def test_a_scan_finds_nothing_of_what_was_before_redis_was_emptied(server: Settings) -> None:
     body = {"history_start": at(), "history_end": at(seconds=1), "history_interval_seconds": 1}
     scanned = {**body, "task_runs": {"name": {"like_": "%"}}}
     data = {"id": "a", "flow_run_id": None, "name": "a", "expected_start_time": at()}
     data |= {"state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": at()}
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, PARTITIONS)
-        await estate.open()
+    async with opened(server) as (redis, estate):
         await estate.apply([{"entity": "task_run", "action": "upsert", "occurred": at(), "data": data}])
-        async with living(settings) as service:
+        async with living(server) as service:
             assert [len(entries) for entries in (await asked(service, scanned, 0)).entries] == [1]
             await redis.flushall()
             await estate.reopen()
             assert [len(entries) for entries in (await asked(service, scanned, 0)).entries] == [0]
-        await estate.close()
 
 
-def test_a_shard_that_is_what_it_was_before_is_answered_as_it_is_without_a_new_epoch(server: Settings) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
-    asyncio.run(_rolled_back(server))
-
-
-async def _rolled_back(settings: Settings) -> None:
+async def test_a_shard_that_is_what_it_was_before_is_answered_as_it_is_without_a_new_epoch(server: Settings) -> None:
     """No worker comes in between, and no minute is touched since: only `seq` tells."""
     now = BASE_US + DAY_US
     body: Body = {"history_start": _text(BASE_US), "history_end": _text(now), "history_interval_seconds": 86_400}
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, 1)
-        await estate.open()
-        try:
-            await estate.apply([_task_run(0)])
-            before = {key: await redis.dump(key) async for key in redis.scan_iter(count=1000)}
-            await estate.apply([_task_run(1)])
-            async with living(settings) as service:
-                for count in (2, 1):
-                    answer = await asked(service, body, now)
-                    assert [entry.count for entries in answer.entries for entry in entries] == [count]
-                    await redis.flushall()
-                    for key, value in before.items():
-                        await redis.restore(key, 0, value)
-        finally:
-            await estate.close()
+    async with opened(server, 1) as (redis, estate):
+        await estate.apply([_task_run(0)])
+        before = {key: await redis.dump(key) async for key in redis.scan_iter(count=1000)}
+        await estate.apply([_task_run(1)])
+        async with living(server) as service:
+            for count in (2, 1):
+                answer = await asked(service, body, now)
+                assert [entry.count for entries in answer.entries for entry in entries] == [count]
+                await redis.flushall()
+                for key, value in before.items():
+                    await redis.restore(key, 0, value)
 
 
-def test_connections_that_redis_has_closed_cost_no_answer(server: Settings) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
-    asyncio.run(closed(server))
-
-
-async def closed(settings: Settings) -> None:
+async def test_connections_that_redis_has_closed_cost_no_answer(server: Settings) -> None:
     body = {"history_start": at(), "history_end": at(seconds=1), "history_interval_seconds": 1}
     scanned = {**body, "task_runs": {"name": {"like_": "%"}}}
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, PARTITIONS)
-        await estate.open()
-        await estate.close()
-        async with living(settings) as service:
-            for question in (body, scanned, body, scanned):
-                await asked(service, question, 0)
-                await redis.client_kill_filter(_type="normal", skipme=True)
-                await asyncio.sleep(0.05)
+    async with opened(server) as (redis, _), living(server) as service:
+        for question in (body, scanned, body, scanned):
+            await asked(service, question, 0)
+            await redis.client_kill_filter(_type="normal", skipme=True)
+            await asyncio.sleep(0.05)
 
 
-def test_a_flow_run_of_the_other_tags_that_changes_its_tags_is_answered_as_it_is_now(server: Settings) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
-    asyncio.run(_change_other_tags(server.model_copy(update={"max_cohorts": 1})))
-
-
-async def _change_other_tags(settings: Settings) -> None:
+async def test_a_flow_run_of_the_other_tags_that_changes_its_tags_is_answered_as_it_is_now(server: Settings) -> None:
     """No minute is touched by it: the run stays in the cohort of which nothing is known about tags."""
     now = BASE_US + DAY_US
     body: Body = {
         **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 3600},
         "flow_runs": {"tags": {"all_": ["b"]}},
     }
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, 1)
-        await estate.open()
-        try:
-            for number, tags in enumerate((["x"], ["a"], ["a", "c"])):
-                await estate.apply([_flow_run(number, tags, 1), _task_run(number)], 10)
-            async with living(settings) as service:
-                for second, (tags, count) in enumerate(((["a"], 0), (["b"], 1), (["b", "c"], 1), (["c"], 0)), 2):
-                    await estate.apply([_flow_run(2, tags, second)], 10)
-                    answer = await asked(service, body, now)
-                    assert answer.stand.plan.startswith("cells="), answer.stand.plan
-                    check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
-                    assert sum(entry.count for entries in answer.entries for entry in entries) == count
-        finally:
-            await estate.close()
+    settings = server.model_copy(update={"max_cohorts": 1})
+    async with opened(settings, 1) as (_, estate):
+        for number, tags in enumerate((["x"], ["a"], ["a", "c"])):
+            await estate.apply([_flow_run(number, tags, 1), _task_run(number)], 10)
+        async with living(settings) as service:
+            for second, (tags, count) in enumerate(((["a"], 0), (["b"], 1), (["b", "c"], 1), (["c"], 0)), 2):
+                await estate.apply([_flow_run(2, tags, second)], 10)
+                answer = await asked(service, body, now)
+                assert answer.stand.plan.startswith("cells="), answer.stand.plan
+                check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
+                assert sum(entry.count for entries in answer.entries for entry in entries) == count
 
 
-def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settings) -> None:
-    with SyncRedis.from_url(server.redis_url) as redis:
-        redis.flushall()
-    asyncio.run(_quiet(server))
-
-
-async def _quiet(settings: Settings) -> None:
+async def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settings) -> None:
     """A quiet question is one command in Redis; whichever shard or the catalog moves after it, the next one knows."""
     now = BASE_US + DAY_US
     body: Body = {
         **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 86_400},
         "flows": {"name": {"like_": "renamed"}},
     }
-    async with Redis.from_url(settings.redis_url, protocol=2) as redis:
-        estate = Estate(redis, settings, PARTITIONS)
-        await estate.open()
-        try:
-            async with living(settings) as service:
-                for number in range(12):
-                    # One after the other in each shard; every fourth in the catalog.
-                    renamed = [_flow("renamed" if number % 8 == 3 else "other", number)]
-                    await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), _task_run(number)])
-                    for _ in range(3):
-                        answer = await asked(service, body, now)
-                        assert answer.stand.ledger == await applied(redis, settings)
-                        check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
-                    await redis.config_resetstat()
-                    assert (await asked(service, body, now)).stand.ledger == answer.stand.ledger
-                    commands = await redis.info("commandstats")
-                    assert "cmdstat_exec" not in commands
-                    assert commands["cmdstat_eval"]["calls"] == 1
-                assert {shard for shard, told in estate.told.items() if told} == {*SHARDS}
-        finally:
-            await estate.close()
+    async with opened(server) as (redis, estate), living(server) as service:
+        for number in range(12):
+            # One after the other in each shard; every fourth in the catalog.
+            renamed = [_flow("renamed" if number % 8 == 3 else "other", number)]
+            await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), _task_run(number)])
+            for _ in range(3):
+                answer = await asked(service, body, now)
+                assert answer.stand.ledger == await applied(redis, server)
+                check_history(answer, estate.reference_at(answer.stand.ledger), body, now)
+            await redis.config_resetstat()
+            assert (await asked(service, body, now)).stand.ledger == answer.stand.ledger
+            commands = await redis.info("commandstats")
+            assert "cmdstat_exec" not in commands
+            assert commands["cmdstat_eval"]["calls"] == 1
+        assert {shard for shard, told in estate.told.items() if told} == {*SHARDS}
 
 
 def _flow(name: str, second: int) -> Event:

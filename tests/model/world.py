@@ -19,7 +19,6 @@ from redis.asyncio import Redis
 from runtally.errors import BadRequestError, FencedError, NotReadyError, ServerLostError
 from runtally.ops.verify import verify
 from runtally.settings import Settings
-from runtally.store import aside, edit, families, rollups
 from runtally.store.keys import Keys, live_key
 from runtally.store.ledger import GENERATION
 from runtally.store.link import Link
@@ -29,7 +28,9 @@ from runtally.store.shard import Shard, shard
 from ..api.living import asked, check_count, check_history, counted, living
 from ..chaos.shadow import contents, differences
 from .command import Command, CrashError, played
+from .few import take_few_for_many
 from .log import SHARDS, PlayedLog
+from .snapshot import Snapshot
 
 Stand = tuple[str, int, int]
 """Epoch, seq and next offset of a ledger."""
@@ -61,7 +62,7 @@ class World:
         self._played.enter_context(played())
         self._redis = Redis.from_url(settings.redis_url, protocol=2)
         self._link = Link(self._redis)
-        self._snapshot: dict[bytes, bytes] = {}
+        self._snapshot = Snapshot(self._redis)
         self._followed = GENERATION
         self._holders: dict[tuple[int, str], Holder] = {}
         self._commands: list[Command | None] = [None] * COMMANDS
@@ -78,13 +79,8 @@ class World:
         self._service = await self._living.__aenter__()
 
     def take_few_for_many(self) -> None:
-        """From now on few members of a flow run, minutes and cells are very many."""
-        patch = self._played.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(families, "SMALL_FAMILY", 0)
-        patch.setattr(edit, "SMALL_FAMILY", 0)
-        patch.setattr(edit, "MOST_TOUCHED", 1)
-        patch.setattr(aside, "AT_ONCE", 1)
-        patch.setattr(rollups, "STRETCH", 3)
+        """See `few`."""
+        take_few_for_many(self._played.enter_context(pytest.MonkeyPatch.context()))
 
     async def end(self, questions: list[tuple[dict[str, Any], int]]) -> None:
         """Whatever happened, when all has been applied the cells are right, and all answers."""
@@ -293,16 +289,11 @@ class World:
 
     async def keep(self) -> None:
         """Remember what Redis holds."""
-        self._snapshot = {key: await self._redis.dump(key) async for key in self._redis.scan_iter(count=1000)}
+        await self._snapshot.keep()
 
     async def roll_back(self, node: str | None) -> None:
         """Redis, or what one of its nodes held (a shard's name, `live`), is what it was when it was last remembered."""
-        held = [key async for key in self._redis.scan_iter(count=1000) if _is_on(node, key)]
-        if held:
-            await self._redis.delete(*held)
-        for key, value in self._snapshot.items():
-            if _is_on(node, key):
-                await self._redis.restore(key, 0, value, replace=True)
+        await self._snapshot.restore(node)
         self._disturb()
 
     async def flush(self) -> None:
@@ -395,15 +386,3 @@ class World:
         key = Keys(self.settings.redis_prefix, generation, name).ledger
         epoch, seq, next_ = await self._redis.hmget(key, "epoch", "seq", "next")
         return None if epoch is None else (epoch.decode(), int(seq), int(next_))
-
-
-def _is_on(node: str | None, key: bytes) -> bool:
-    """Whether a key is on the node that holds a shard, of whatever generation, or the key of all shards."""
-    if node is None:
-        return True
-    if node == "live":
-        return b"{" not in key
-    return key.partition(b"}")[0].endswith(f".{node}".encode())
-
-
-NODES: Final = [None, *SHARDS, "live"]
