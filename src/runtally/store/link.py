@@ -81,6 +81,15 @@ class Link:
                 raise reply
         return done
 
+    async def commit(self, commands: Sequence[Command], then: Sequence[Command]) -> list[Any] | None:
+        """As `transaction`, and further commands in the same round trip: the replies of those."""
+        replies = await self.call([("MULTI",), *commands, ("EXEC",), *then])
+        done: list[Any] | None = replies[len(commands) + 1]
+        for reply in done or ():
+            if isinstance(reply, Exception):
+                raise reply
+        return None if done is None else replies[len(commands) + 2 :]
+
     async def close(self) -> None:
         """Give the connection back, closed: nothing half-read is ever reused."""
         connection, self._connection = self._connection, None
@@ -91,6 +100,9 @@ class Link:
     async def _call(self, commands: Sequence[Command]) -> list[Any]:
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        elif not self._connection.is_connected:
+            # redis-py would connect again without a word, and what is under WATCH would not be any more.
+            raise RedisConnectionError("the connection has been closed")
         connection = self._connection
         packed: list[bytes] = []
         size = 0

@@ -172,7 +172,7 @@ class RunsShard:
         while await self._expire(batch.watermark_us):
             pass
         work = Work(batch.changes)
-        replies = await self._fence.begin(self._families.first_reads(work.wanted))
+        replies = await self._fence.resume(self._families.first_reads(work.wanted))
         await self._families.load(work.wanted, replies)
         today = day_of(max(self._fence.ledger.watermark, batch.watermark_us))
         edit = Edit(self._fence, self._states, self._max_states, self._cohorts, today)
