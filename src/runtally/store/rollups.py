@@ -19,7 +19,7 @@ from .fence import Fence
 from .keys import DIGITS
 from .link import Command
 
-STRETCH: Final = 50_000
+STRETCH: Final = 10_000
 """So many changes of cells are worked on at once, some 50 ms of this process; then others get their turn."""
 _WEIGHT: Final = 180
 """Rough memory of one remembered place besides its cells."""
@@ -57,11 +57,12 @@ class Rollups:
 
     async def apply(self, change: Sums, names: Names) -> list[Command]:
         """Add a change as `fold` gives it to the cells; the commands that write them."""
+        if len(change) <= STRETCH:
+            return await self._apply(change, names)
         commands: list[Command] = []
-        for some in _stretches(change):
-            if commands:
-                await asyncio.sleep(0)
+        for some in _stretches(await asyncio.to_thread(summed, change)):
             commands += await self._apply(some, names)
+            await asyncio.sleep(0)
         return commands
 
     async def _apply(self, change: Sums, names: Names) -> list[Command]:
@@ -135,11 +136,7 @@ class Rollups:
 
 
 def _stretches(change: Sums) -> Iterator[Sums]:
-    """The same change in stretches of time: what it says of a bucket is in one of them."""
-    if len(change) <= STRETCH:
-        yield change
-        return
-    change = summed(change)
+    """A change in the order of its places in stretches of time: what it says of a bucket is in one of them."""
     cuts = np.unique(np.searchsorted(change.bucket, change.bucket[::STRETCH])).tolist()
     for begin, end in pairwise([*cuts, len(change)]):
         yield selected(change, np.arange(begin, end))
