@@ -97,7 +97,7 @@ RULES = (
     ),
     Rule(
         "store/edit.py",
-        "if stored is None and self._is_too_old(after):",
+        "if stored is None and any_forgotten and self._is_too_old(after):",
         "if False:",
         "so is one of which nothing can be known",
         RETENTION,

@@ -38,26 +38,26 @@ class Stored(NamedTuple):
 
 def merge(entity: Entity, old: Stored | None, change: Change) -> Stored:
     """Apply an upsert or patch; returns `old` itself when the change says nothing newer."""
-    if change.given != entity.all_given or (old is not None and old.own is not None):
+    _, _, _, _, attribute_version, given, values = change
+    if given != entity.all_given or (old is not None and old.own is not None):
         return _merge_fields(entity, old, change)
     states = len(entity.state_fields)
-    values = change.values
-    attribute_version = change.occurred
     state_version = _state_version(change) if states else NEVER_STATE
-    if old is None or (attribute_version > old.attribute_version and state_version >= old.state_version):
-        if old is None or not states or state_version > old.state_version:
-            return Stored(values, attribute_version, state_version, None)
-    elif attribute_version < old.attribute_version and state_version < old.state_version:
+    if old is None:
+        return _stored(values, attribute_version, state_version)
+    kept, old_attribute_version, old_state_version, _ = old
+    if attribute_version > old_attribute_version and (not states or state_version > old_state_version):
+        return _stored(values, attribute_version, state_version)
+    if attribute_version < old_attribute_version and state_version < old_state_version:
         return old
-    kept = old.values
-    merged = _newer(kept[:states], old.state_version, values[:states], state_version) + _newer(
-        kept[states:], old.attribute_version, values[states:], attribute_version
+    merged = _newer(kept[:states], old_state_version, values[:states], state_version) + _newer(
+        kept[states:], old_attribute_version, values[states:], attribute_version
     )
-    top_attribute = max(attribute_version, old.attribute_version)
-    top_state = max(state_version, old.state_version)
-    if merged == kept and (top_attribute, top_state) == (old.attribute_version, old.state_version):
+    top_attribute = max(attribute_version, old_attribute_version)
+    top_state = max(state_version, old_state_version)
+    if merged == kept and (top_attribute, top_state) == (old_attribute_version, old_state_version):
         return old
-    return Stored(merged, top_attribute, top_state, None)
+    return _stored(merged, top_attribute, top_state)
 
 
 def repeats(entity: Entity, old: Stored, change: Change) -> bool:
@@ -75,6 +75,11 @@ def field_versions(entity: Entity, stored: Stored) -> list[Any]:
     for number, version in (stored.own or {}).items():
         versions[number] = version
     return versions
+
+
+def _stored(values: tuple[Any, ...], attribute_version: int, state_version: StateVersion) -> Stored:
+    # Half the cost of calling `Stored`.
+    return tuple.__new__(Stored, (values, attribute_version, state_version, None))
 
 
 def _state_version(change: Change) -> StateVersion:

@@ -139,7 +139,7 @@ class Edit:
         cohort = self._cohort(family, flow_run)
         cohort_before = self._cohort_before.get(flow_run, cohort)
         index = None if flow_run is None else self._index[self._shard_keys.members(flow_run)]
-        names = self._states.names
+        names, minutes, any_forgotten = self._states.names, self._minutes, self._horizons.cells > 0
         for run, changes in runs.items():
             record = members.get(run)
             if record == DEAD:
@@ -155,7 +155,7 @@ class Edit:
                     stored, deleted_now = None, True
                     break
                 after = merge(TASK_RUN, stored, change)
-                if stored is None and self._is_too_old(after):
+                if stored is None and any_forgotten and self._is_too_old(after):
                     self.frozen += 1
                     continue
                 if after is stored:
@@ -164,27 +164,31 @@ class Edit:
             if stored is old and not deleted_now:
                 continue
             entries = index if index is not None else self._index[self._shard_keys.single(run)]
+            was: int | None = None
             if record is not None:
+                was = minute_of(record)
                 self.old.add(record, cohort_before)
                 self._moved.add(run)
+                minutes.add(was)
             if stored is None:
                 members[run] = DEAD
                 entries += (run, deleted(self._today))
                 self._leaving[packed(b"s", run) if flow_run is None else packed(b"m", flow_run)] = None
-                if record is not None:
-                    self.gone.singly[raw_bucket(minute_of(record))].append(run)
+                if was is not None:
+                    self.gone.singly[raw_bucket(was)].append(run)
                 continue
             written = encode_task_run(stored, self._state_number(stored), flow_run)
             members[run] = written
             self.new.add(written, cohort)
             self._moved.add(run)
-            bucket = raw_bucket(minute_of(written))
+            minute = minute_of(written)
+            minutes.add(minute)
+            bucket = raw_bucket(minute)
             self._raw[bucket] += (run, written)
-            was = None if record is None else raw_bucket(minute_of(record))
-            if was != bucket:
+            if was is None or raw_bucket(was) != bucket:
                 entries += (run, bucket)
                 if was is not None:
-                    self.gone.singly[was].append(run)
+                    self.gone.singly[raw_bucket(was)].append(run)
 
     def move_rows(self, family: Family, flow_run: bytes) -> None:
         """Attribute all remembered rows of a family anew, or take them away with their flow run."""
@@ -196,8 +200,10 @@ class Edit:
             if record in (DEAD, FROZEN) or run in self._moved:
                 continue
             self.old.add(record, cohort_before)
+            minute = minute_of(record)
+            self._minutes.add(minute)
             if dead:
-                gone[raw_bucket(minute_of(record))].append(run)
+                gone[raw_bucket(minute)].append(run)
             else:
                 self.new.add(record, cohort)
         if dead:
@@ -224,7 +230,7 @@ class Edit:
         """Everything but the cells and what is `gone`, as commands; adds the new rows' days to `days`. `floor` is then
         what the ledger's has to be: a commit that touches very many minutes names none."""
         keys = self._shard_keys
-        minutes = self._minutes | {*map(minute_of, self.new.records), *map(minute_of, self.old.records)}
+        minutes = self._minutes
         commands: list[Command] = [
             *[("HSET", keys.raw(bucket), *pairs) for bucket, pairs in self._raw.items()],
             *[("HSET", key, *pairs) for key, pairs in self._index.items() if pairs],
@@ -273,8 +279,6 @@ class Edit:
 
     def _is_too_old(self, stored: Stored) -> bool:
         """Whether an unknown run would lie where no cells are kept: it may have been counted, and forgotten since."""
-        if not self._horizons.cells:
-            return False
         state, start, _, _, _, _, expected, _ = stored.values
         when = last_instant(start, state and state[2]) if expected is None else expected
         return NULL < when < self._horizons.cells

@@ -39,6 +39,9 @@ def by_day(records: Sequence[Any], watermark_us: int, now_us: int) -> Iterator[S
     its records happened to be fetched."""
     day = day_of(watermark_us)
     begin = 0
+    if day_of(max(record.timestamp for record in records) * 1000) <= day:
+        yield records
+        return
     for at, record in enumerate(records):
         record_us = record.timestamp * 1000
         if day_of(record_us) > day and not _is_ahead(record, now_us):
@@ -87,10 +90,11 @@ class Intake:
 
         Raises `TooManyBadError`, `ServerLostError`.
         """
+        times_us = [record.timestamp * 1000 for record in records]
         found = parse_all(
             [record.value for record in records],
             topic=self._topic,
-            records_us=[record.timestamp * 1000 for record in records],
+            records_us=times_us,
             max_clock_skew_us=self._settings.max_clock_skew,
         )
         changes: list[Change] = []
@@ -98,9 +102,9 @@ class Intake:
         misplaced: list[tuple[Any, Change]] = []
         watermark = ignored = 0
         partition_of, here = self._partition_of, self._partition
-        for position, (record, one) in enumerate(zip(records, found, strict=True)):
-            record_us = record.timestamp * 1000
-            if _is_ahead(record, now_us):
+        may_be_ahead = max(times_us) > now_us + _MAX_AHEAD_US
+        for position, (record_us, one) in enumerate(zip(times_us, found, strict=True)):
+            if may_be_ahead and _is_ahead(records[position], now_us):
                 refused.append((position, bad("impossible time", "the record's own timestamp is over an hour ahead")))
                 continue
             if isinstance(one, BadEventError):
@@ -111,10 +115,10 @@ class Intake:
                 ignored += 1
             elif partition_of(one) == here:
                 changes.append(one)
-            elif any(name == FORWARDED for name, _ in record.headers):
+            elif any(name == FORWARDED for name, _ in records[position].headers):
                 refused.append((position, self._astray(one)))
             else:
-                misplaced.append((record, one))
+                misplaced.append((records[position], one))
         self._judge(first_offset, records, refused)
         self._sent = {(offset, timestamp) for offset, timestamp in self._sent if offset >= first_offset}
         if ignored:
