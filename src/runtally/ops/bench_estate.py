@@ -66,7 +66,11 @@ class Estate:
     _random: Random = field(default_factory=lambda: Random(1))
     _shards: list[RunsShard] = field(default_factory=list)
     _late: list[Change] = field(default_factory=list)
+    _partition_of: Partitioner = field(init=False)
     _step: int = 0
+
+    def __post_init__(self) -> None:
+        self._partition_of = Partitioner(self.settings.partitions)
 
     async def load(self, runs: int) -> None:
         """Put flows, deployments and so many task runs (rounded up to whole families) into Redis."""
@@ -80,10 +84,9 @@ class Estate:
         await catalog.apply(_batch(0, self._catalog(flows, deployments)))
         await catalog.close()
         waiting: list[list[Change]] = [[] for _ in self._shards]
-        partition_of = Partitioner(self.settings.partitions)
         for begin_us in self._begins(-(-runs // TASK_RUNS)):
             family = list(self._family(begin_us, self._random.choice(deployments)))
-            at = partition_of(family[0])
+            at = self._partition_of(family[0])
             waiting[at] += family
             if len(waiting[at]) >= _BATCH:
                 await self._apply(at, waiting[at])
@@ -101,10 +104,9 @@ class Estate:
     async def happen(self, part: int = 0, of: int = 1) -> None:
         """1,000 events of the newest ten minutes, or one part of so many of them: new runs at first, then always their
         next states."""
-        partition_of = Partitioner(self.settings.partitions)
         parts: list[list[Change]] = [[] for _ in self._shards]
         for change in self._late[part::of]:
-            parts[partition_of(change)].append(_moved(change, self._step))
+            parts[self._partition_of(change)].append(_moved(change, self._step))
         for at, changes in enumerate(parts):
             await self._apply(at, changes)
         self._step += 1

@@ -196,7 +196,11 @@ class Expiry:
         keys = self._fence.keys
         for first in range(0, FLOW_RUN_BUCKETS, _FLOW_RUNS_A_STEP):
             numbers = range(first, min(FLOW_RUN_BUCKETS, first + _FLOW_RUNS_A_STEP))
-            found = await self._fence.read([("HGETALL", keys.flow_runs_at(number)) for number in numbers])
+            buckets = [keys.flow_runs_at(number) for number in numbers]
+            if await self._fence.read([("EXISTS", *buckets)]) == [0]:
+                # In a shard that is new all of them, in a hundredth of the time.
+                continue
+            found = await self._fence.read([("HGETALL", bucket) for bucket in buckets])
             flat = list(chain.from_iterable(found))
             over = dict(self._over_since(flat[::2], flat[1::2]))
             members = await self._fence.read([("HVALS", keys.members(flow_run)) for flow_run in over])
