@@ -128,7 +128,7 @@ class Minutes:
 
     def _made(self, view: View, raw: RawMinute, *, whose: bool) -> Runs | list[Place]:
         rows = raw.rows
-        group = self._numbering.group(view, rows.group)
+        group = self._numbering.groups_of((view,), np.zeros(len(rows), np.intp), rows.group)
         cohort = np.zeros(len(rows), np.int64)
         if whose:
             found: list[Cohort] = []
