@@ -82,14 +82,12 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RawMinute:
-    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
-    `flow_runs` each one's flow run is (0: none).
+    """The runs of one minute as the shard holds them: their rows, and where in `flow_runs` each one's flow run is (0:
+    none).
 
     The rows' CHILD flag is not set: it belongs to the flow run.
     """
 
-    ids: tuple[bytes, ...]
-    records: tuple[bytes, ...]
     rows: Rows
     flow_runs: tuple[bytes | None, ...]
     flow_run: npt.NDArray[np.intp]
@@ -128,7 +126,7 @@ def _fields(place: Place) -> tuple[bytes, ...]:
 def weigh(copy: Copy) -> int:
     """About the bytes that a copy takes."""
     if isinstance(copy, RawMinute):
-        return _OVERHEAD + 400 * len(copy.ids)
+        return _OVERHEAD + 150 * len(copy.rows)
     if isinstance(copy, Reply):
         return _OVERHEAD + 150 * len(copy.pairs)
     return 2 * _OVERHEAD

@@ -151,14 +151,15 @@ class View:
         found, self._dropped = self._dropped, Dropped(set(), set())
         return found
 
-    def raw(self, minute: int) -> RawMinute | None:
-        """The raw runs of a minute, None when they are not here."""
-        place = Place(RAW, minute)
-        found = self._use(place)
-        if isinstance(found, Reply):
-            found = self._raw_minute(found.pairs)
-            self._copies.put(place, found)
-        assert found is None or isinstance(found, RawMinute)
+    def raw(self, minutes: Sequence[int]) -> list[RawMinute | None]:
+        """The raw runs of each minute, None where they are not here."""
+        places = [Place(RAW, minute) for minute in minutes]
+        found: list[Any] = [*map(self._use, places)]
+        fresh = [at for at, copy in enumerate(found) if isinstance(copy, Reply)]
+        decoded = self._raw_minutes([found[at].pairs for at in fresh]) if fresh else []
+        for at, minute in zip(fresh, decoded, strict=True):
+            found[at] = minute
+            self._copies.put(places[at], minute)
         return found
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
@@ -335,13 +336,19 @@ class View:
         codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
         self._type_codes = codes
 
-    def _raw_minute(self, reply: list[bytes]) -> RawMinute:
-        ids, records = tuple(reply[::2]), tuple(reply[1::2])
+    def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
+        records = [*chain.from_iterable(reply[1::2] for reply in replies)]
         rows = rows_of(records, np.zeros(len(records), np.bool_))
         self._name_others(rows, records)
-        flow_runs: dict[bytes | None, int] = {None: 0}
-        numbers = [flow_runs.setdefault(flow_run_of(record), len(flow_runs)) for record in records]
-        return RawMinute(ids, records, rows, tuple(flow_runs), np.array(numbers, np.intp))
+        whose = map(flow_run_of, records)
+        found: list[RawMinute] = []
+        end = 0
+        for reply in replies:
+            begin, end = end, end + len(reply) // 2
+            flow_runs: dict[bytes | None, int] = {None: 0}
+            numbers = [flow_runs.setdefault(flow_run, len(flow_runs)) for flow_run in islice(whose, end - begin)]
+            found.append(RawMinute(rows.take(slice(begin, end)), tuple(flow_runs), np.array(numbers, np.intp)))
+        return found
 
     def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
         """Give runs whose state is past the shard's cap a number of this view's own."""
