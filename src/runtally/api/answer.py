@@ -150,8 +150,8 @@ class _Attempt:
         kinds = Kinds(sums.group, self._states.type_codes)
         use, some = self._decide(sums, kinds)
         minute = minute_of_place(sums.bucket)
-        frozen = some & (found.view >= 0) & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
-        if frozen.any():
+        if (oldest := minute[some]).size and oldest.min() * MINUTE_US < self._result.horizon:
+            frozen = some & (found.view >= 0) & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
             # Nobody knows any more which runs: all of them, in the bin that holds the minute's start.
             self._result.frozen_minutes += np.unique(minute[frozen]).tolist()
             sums.expected_lo[frozen] = minute[frozen] * MINUTE_US
@@ -187,11 +187,14 @@ class _Attempt:
     def _note(self, found: Found, asked: Ints, which: Mask) -> None:
         used = np.bincount(found.place[which], minlength=len(asked))
         levels = level_of(asked)
-        for level in np.unique(levels[used > 0]).tolist():
-            of_level = used[levels == level]
-            part = self._result.parts.setdefault((self._resolved.kind(level).name, LEVELS[level].name), Part())
-            part.buckets += int(np.count_nonzero(of_level))
-            part.cells += int(of_level.sum())
+        buckets = np.bincount(levels[used > 0], minlength=len(LEVELS)).tolist()
+        cells = np.bincount(levels, used, len(LEVELS)).tolist()
+        for level in LEVELS:
+            if buckets[level.number]:
+                kind = self._resolved.kind(level.number).name
+                part = self._result.parts.setdefault((kind, level.name), Part())
+                part.buckets += buckets[level.number]
+                part.cells += int(cells[level.number])
 
     def _add_minutes(self, places: Ints, positions: Ints) -> None:
         """Add the raw runs of minutes, each of one shard."""
