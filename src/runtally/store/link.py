@@ -8,7 +8,7 @@ authentication and TLS) and hiredis' packing without the client's layer above it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,6 +38,8 @@ Taker = Callable[[list[Any]], None]
 """What gets the replies of a transaction."""
 _TIMEOUT_S = 30.0
 _SENT_AT_ONCE = 1 << 20
+_SENT_EARLY = 1 << 12
+"""Enough for Redis to begin with, while the rest is being packed."""
 _FULL = "Redis is full (maxmemory reached under noeviction): raise maxmemory; nothing is lost meanwhile"
 
 
@@ -76,9 +78,7 @@ class Link:
         async with self._connected() as connection:
             sizes: list[int] = []
             try:
-                for commands in groups:
-                    await self._send(connection, [("MULTI",), *commands, ("EXEC",)])
-                    sizes.append(len(commands) + 2)
+                await self._send(connection, _in_transactions(groups, sizes), _SENT_EARLY)
                 for size, taker in zip(sizes, takers, strict=True):
                     done = (await self._receive(connection, size))[-1]
                     _raise_failures(done)
@@ -122,13 +122,15 @@ class Link:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         return self._connection
 
-    async def _send(self, connection: AbstractConnection, commands: Sequence[Command]) -> None:
+    async def _send(
+        self, connection: AbstractConnection, commands: Iterable[Command], at_once: int = _SENT_AT_ONCE
+    ) -> None:
         packed: list[bytes] = []
         size = 0
         for command in commands:
             packed.append(pack_command(command))
             size += len(packed[-1])
-            if size > _SENT_AT_ONCE:
+            if size > at_once:
                 await connection.send_packed_command(b"".join(packed))
                 # To pack all of a very large commit takes a while; others get their turn.
                 await asyncio.sleep(0)
@@ -161,6 +163,15 @@ class ReadLink(Link):
         if self._connection is not None and await self._connection.can_read():
             await self.close()
         return await super()._usable()
+
+
+def _in_transactions(groups: Iterable[Sequence[Command]], sizes: list[int]) -> Iterator[Command]:
+    """The commands of all groups, each in a MULTI; its number of replies is appended to `sizes`."""
+    for commands in groups:
+        sizes.append(len(commands) + 2)
+        yield ("MULTI",)
+        yield from commands
+        yield ("EXEC",)
 
 
 def _raise_failures(done: list[Any] | None) -> None:

@@ -29,7 +29,21 @@ from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger, Stand
 from .link import Command
-from .places import BLOCK, FLOW_RUN, RAW, Copy, Page, Place, RawMinute, Reads, Reply, cohort_in, weigh
+from .places import (
+    BLOCK,
+    FLOW_RUN,
+    RAW,
+    Copy,
+    Page,
+    Place,
+    RawMinute,
+    Reads,
+    Reply,
+    cohort_in,
+    pages_in,
+    scope_pages_in,
+    weigh,
+)
 from .records import (
     decode_cohorts,
     decode_states,
@@ -37,7 +51,7 @@ from .records import (
     rows_of,
     state_in_tail,
 )
-from .scripts import LOOK, READ, READ_MINUTES
+from .scripts import LOOK, READ
 
 _FIRST_EXTRA: Final = MAX_STATES + 1
 
@@ -194,8 +208,7 @@ class View:
             fields = chain.from_iterable((len(fields), *fields) for _, fields in hashes)
             commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *(key for key, _ in hashes), *stand, *fields))
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
-            for bucket, those in read.minutes.items():
-                commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
+            commands += read.scripts(keys, unless)
         return commands
 
     def take(self, replies: list[Any]) -> None:
@@ -216,9 +229,9 @@ class View:
         now, along = self._read
         found = [*islice(rest, len(now.cells) + len(now.others))]
         found_along = next(rest) if along.cells or along.others else ()
-        self._put(now, found, [next(rest) for _ in now.minutes])
+        self._put(now, found, rest)
         if look:
-            self._put(along, found_along, [next(rest) for _ in along.minutes])
+            self._put(along, found_along, rest)
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
     def _move(self, look: list[Any]) -> bool:
@@ -257,10 +270,12 @@ class View:
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
 
-    def _put(self, read: Reads, found: Sequence[Any], of_minutes: Sequence[Any]) -> None:
-        self._cells.put(read.cells, found[: len(read.cells)])
+    def _put(self, read: Reads, found: Sequence[Any], of_scripts: Iterator[Any]) -> None:
+        self._cells.put(read.cells, pages_in(found[: len(read.cells)]))
+        for places in read.scopes.values():
+            self._cells.put(places, scope_pages_in(len(places), next(of_scripts)))
         raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
-        replies = chain(found[len(read.cells) :], *of_minutes)
+        replies = chain(found[len(read.cells) :], chain.from_iterable(islice(of_scripts, len(read.minutes))))
         for place, reply in zip([*read.others, *raw], replies, strict=True):
             self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(*reply))
 
