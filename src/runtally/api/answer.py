@@ -122,6 +122,8 @@ class _Attempt:
         self._result.cover = np.concatenate([places, edges])
         while len(places) or len(edges):
             found = self._held.sums.of(views, self._resolved, places, edges, missing)
+            if missing and not len(found.sums):
+                return
             split, apart = self._add(found, np.concatenate([places, edges]))
             self._add_minutes(*apart)
             edges = split[level_of(split) == 0]

@@ -114,15 +114,16 @@ class CellSums:
 
     def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
         """Keep entries, which are in the order of their places, by place."""
-        book = self._book(key)
         self.misses += len(places)
         packed = np.concatenate([as_table(sums), view[None, :]]).T.tobytes()
         width = _ROWS * view.itemsize
         first = (np.searchsorted(sums.bucket, places) * width).tolist()
         last = (np.searchsorted(sums.bucket, places, side="right") * width).tolist()
-        for place, begin, end in zip(places.tolist(), first, last, strict=True):
-            piece = book[place] = packed[begin:end]
-            self.weight += _weight(piece)
+        pieces = [packed[begin:end] for begin, end in zip(first, last, strict=True)]
+        named = places.tolist()
+        self._book(key).update(zip(named, pieces, strict=True))
+        self.weight += sum(map(_weight, pieces))
+        for place in named:
             self._outcomes[place].add(key)
 
     def _book(self, outcome: int) -> dict[int, bytes]:
