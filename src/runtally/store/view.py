@@ -95,6 +95,7 @@ class View:
         self._extra: dict[State, int] = {}
         self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
         self._stale = True
+        self._look_commands = 0
         self._forgotten = 0
         self.days: set[int] = set()
         self._budget_bytes = budget_bytes
@@ -182,11 +183,18 @@ class View:
         What changed lately and was asked for again is read along if the shard has moved: it is likely to have changed.
         """
         keys = self._keys
-        stand = _ANYWHERE if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
-        expired = 0 if self._ledger is None else self._ledger.cells_expired
-        known = len(self._states) - len(States()), len(self.cohorts), expired
-        looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
-        commands: list[Command] = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
+        commands: list[Command]
+        stand: tuple[str, str | int]
+        if self._stale or self._ledger is None:
+            stand = _ANYWHERE
+            commands = [("HGETALL", keys.ledger), *(("LRANGE", key, 0, -1) for key in (keys.states, keys.cohorts))]
+            commands.append(("SMEMBERS", keys.days))
+        else:
+            stand = self._ledger.epoch, self._ledger.seq
+            known = len(self._states) - len(States()), len(self.cohorts), self._ledger.cells_expired
+            looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
+            commands = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
+        self._look_commands = len(commands)
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         places = dict.fromkeys(wanted)
@@ -214,7 +222,9 @@ class View:
     def take(self, replies: list[Any]) -> None:
         """Move to the state that the replies to `reads` show."""
         rest = iter(replies)
-        look = next(rest)
+        look = [*islice(rest, self._look_commands)]
+        if self._look_commands == 1:
+            (look,) = look
         if look and not self._move(look):
             return
         if self.flow_runs.known:
