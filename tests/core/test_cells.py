@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtally.core.bins import Bins
-from runtally.core.cells import CELL, Kinds, Sums, merged, pack, unpack
+from runtally.core.cells import CELL, Kinds, Sums, merged, of_level, pack, summed, unpack
 from runtally.core.compare import differences
 from runtally.core.fold import fold
 from runtally.core.groups import FLAG_BITS, OTHER, STARTED, States
@@ -58,7 +59,8 @@ def empty(level: int) -> Sums:
 def change_of(new: Rows, old: Rows) -> list[Sums]:
     """The change to the scope `all`; the rows are in two cohorts."""
     cohorts = np.concatenate([new.total, old.total]) % 2
-    return fold(new, old, cohorts, {ALL: np.zeros(2, np.int64)}, STATES.type_codes)
+    change = fold(concat([new, old]), len(new), cohorts, {ALL: np.zeros(2, np.int64)}, STATES.type_codes)
+    return [of_level(change, level.number) for level in LEVELS]
 
 
 def folded(rows: Rows) -> list[Sums]:
@@ -78,6 +80,18 @@ def test_cells_after_changes_equal_cells_made_anew(kept: list, gone: list, came:
     for level in range(len(LEVELS)):
         after = stored(merged(before[level], change[level]), level)
         assert differences(after, anew[level], STATES) == []
+
+
+@given(RUNS, RUNS)
+def test_many_rows_change_cells_as_few_do(came: list, gone: list) -> None:
+    few = change_of(rows_of(came), rows_of(gone))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runtally.core.fold._FEW", -1)
+        many = change_of(rows_of(came), rows_of(gone))
+    for one, other in zip(map(summed, few), map(summed, many), strict=True):
+        # How large the parts of a sum were depends on how they were added up.
+        one.size = other.size
+        assert (one.table == other.table).all()
 
 
 @given(RUNS)

@@ -20,6 +20,15 @@ RULES = (
         "also while one is at work",
         FENCE,
     ),
+    Rule("store/fence.py", '("WATCH", key), self._stand()]', '("PING",), self._stand()]', "or between batches", FENCE),
+    Rule("store/fence.py", "after[1] == _stand_of(moved)", "True", "or at once after a commit", FENCE),
+    Rule(
+        "store/fence.py",
+        "watched, self._watched = self._watched, False",
+        "watched = self._watched",
+        "a WATCH is lost",
+        FENCE,
+    ),
     Rule("store/rebuild.py", "        await fence.begin()\n", "", "a rebuild is done under the fence", REBUILD),
     Rule("store/expiry.py", "        await self._fence.begin()\n", "", "and so is expiry", RETENTION),
     Rule(

@@ -13,7 +13,7 @@ from runtally.api.answer import Question
 from runtally.api.cells import Cells
 from runtally.api.joined import Joined
 from runtally.core.bins import Bins
-from runtally.core.cells import CELL, Sums, merged, unpack
+from runtally.core.cells import CELL, Sums, merged, of_level, summed, unpack
 from runtally.core.changes import Change
 from runtally.core.cohorts import NO_FLOW_RUN, Cohort, cohort_of
 from runtally.core.compare import differences
@@ -21,7 +21,7 @@ from runtally.core.fold import fold
 from runtally.core.groups import States
 from runtally.core.levels import LEVELS, NONE, PAGE
 from runtally.core.predicate import TRUE
-from runtally.core.rows import NULL, concat
+from runtally.core.rows import NULL
 from runtally.core.scopes import SCOPES
 from runtally.core.selection import selection_of
 from runtally.errors import BadEventError
@@ -174,11 +174,11 @@ class Estate:
         cohorts = np.array([book.number(_cohort(record, flow_runs)) for record in records], np.int64)
         assert not book.fresh
         rows = rows_of(records, book.child()[cohorts] if len(book) else np.zeros(0, np.bool_))
-        anew = fold(rows, concat([]), cohorts, book.scopes(), names.type_codes)
+        anew = summed(fold(rows, len(rows), cohorts, book.scopes(), names.type_codes))
         found: list[Any] = []
         stored = {level.number: await self._stored(keys, level.number, book) for level in LEVELS}
         for level in LEVELS:
-            recomputed = merged(_nothing(level.number), anew[level.number])
+            recomputed = merged(_nothing(level.number), of_level(anew, level.number))
             found += differences(stored[level.number], recomputed, names)
         assert not (rows.expected == NULL).any() or stored[0].bucket.min() == NONE
         return found

@@ -82,6 +82,71 @@ async def test_a_writer_overtaken_between_its_reads_and_its_commit_writes_nothin
     await quick.close()
 
 
+async def test_a_writer_overtaken_right_after_its_commit_writes_nothing_more(
+    estate: Estate, redis: Redis, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = estate.runs[0], RunsShard(redis, own, 0)
+    link = slow._fence._link
+    commit = link.commit
+
+    async def overtaken(commands: list[Any], then: list[Any]) -> Any:
+        await commit(commands, [])
+        await quick.open(log(end=1, partitions=1))
+        await quick.apply(batch_of(1, run(2)))
+        return await link.call(then)
+
+    monkeypatch.setattr(link, "commit", overtaken)
+    await slow.apply(batch_of(0, run(1)))
+    monkeypatch.undo()
+    before = await everything(redis)
+    with pytest.raises(FencedError):
+        await slow.apply(batch_of(1, run(2)))
+    assert await everything(redis) == before
+    await quick.close()
+
+
+async def test_a_writer_whose_connection_was_lost_can_still_be_overtaken(
+    estate: Estate, redis: Redis, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = estate.runs[0], RunsShard(redis, own, 0)
+    connection = slow._fence._link._connection
+    assert connection is not None
+    await connection.disconnect()
+    with pytest.raises(ServerLostError):
+        await slow.apply(batch_of(0, run(1)))
+    commit = slow._fence.commit
+
+    async def overtaken(*arguments: object) -> None:
+        await quick.open(log(partitions=1))
+        await quick.apply(batch_of(0, run(1)))
+        await commit(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slow._fence, "commit", overtaken)
+    with pytest.raises(FencedError):
+        await slow.apply(batch_of(0, run(1)))
+    monkeypatch.undo()
+    assert await estate.cell_differences() == []
+    await quick.close()
+
+
+async def test_a_batch_of_runs_that_are_remembered_costs_one_round_trip(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = estate.runs[0]
+    await shard.apply(batch_of(0, run(1)))
+    call, calls = shard._fence._link.call, []
+
+    async def counted(commands: list[Any]) -> Any:
+        calls.append(commands)
+        return await call(commands)
+
+    monkeypatch.setattr(shard._fence._link, "call", counted)
+    again = run(1)
+    again["occurred"] = again["data"]["state_timestamp"] = "2026-11-24T10:02:00Z"
+    assert (await shard.apply(batch_of(1, again))).changed == 1
+    assert [bool(commands) for commands in calls].count(True) == 1
+
+
 async def test_a_worker_that_finds_a_run_moved_by_its_successor_is_refused_and_sees_no_trouble(
     redis: Redis, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

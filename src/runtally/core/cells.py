@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .groups import FLAG_BITS, OTHER, RUNNING, STARTED, is_open
-from .levels import LEVELS, NONE
+from .levels import LEVELS, NONE, bucket_of_place, level_of
 from .rows import Ints
 
 CELL: Final = np.dtype(
@@ -45,6 +45,18 @@ CELL: Final = np.dtype(
 )
 """The stored form, 40 bytes. Expected bounds are in 1/65536 of the bucket; start and turn bounds in 2²⁰ µs
 (about a second) from the bucket's start, ±2³¹ standing for unbounded."""
+_BLOCKS: Final = np.dtype(
+    [
+        ("group", "<u2"),
+        ("wide", "u1"),
+        ("spare", "u1"),
+        ("n", "<u4"),
+        ("sums", "<i8", 2),
+        ("expected", "<u2", 2),
+        ("times", "<i4", 3),
+    ]
+)
+"""The same, with what is treated alike together."""
 
 CellArray = npt.NDArray[np.void]
 Table = npt.NDArray[np.int64]
@@ -54,7 +66,7 @@ SUM_LIMIT: Final = 2.0**62
 _SCOPE_BITS: Final = 17
 _GROUP_BITS: Final = 14
 """What usually suffices; with 30 for buckets they make one number to sort by."""
-_STEPS: Final = 65536
+_STEP_BITS: Final = 16
 _GRAIN_BITS: Final = 20
 _WIDTHS_US: Final = np.array([level.width_us for level in LEVELS], np.int64)
 _COARSE_MIN: Final = -(1 << 31)
@@ -79,95 +91,112 @@ class Kinds:
         self.believed = state != OTHER
 
 
+class _Column:
+    """One row of a `Sums.table`."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+
+    def __get__(self, sums: Sums, _: type[Sums] | None = None) -> Ints:
+        column: Ints = sums.table[self._row]
+        return column
+
+    def __set__(self, sums: Sums, values: npt.NDArray[Any]) -> None:
+        sums.table[self._row] = values
+
+
 class Sums:
     """Cells as exact columns, one per (bucket, scope, group), before they are stored or after they are read.
 
     `scope` is a number that the caller chose. `a` and `b` are relative to the start of the bucket as above; zone
     bounds are µs. `size` bounds |a| and |b| in floating point, so that a sum about to leave 64 bits is noticed.
     `n`, `a` and `b` may be negative: a change to a cell has the same form.
+
+    All columns are rows of one `table`, so that they are cut, joined and added up together.
     """
 
-    __slots__ = (
-        "a",
-        "b",
-        "bucket",
-        "expected_hi",
-        "expected_lo",
-        "group",
-        "n",
-        "scope",
-        "size",
-        "start_hi",
-        "start_lo",
-        "turn_hi",
-        "wide",
-    )
+    __slots__ = ("table",)
 
-    def __init__(
-        self,
-        bucket: Ints,
-        scope: Ints,
-        group: npt.NDArray[np.uint32],
-        n: Ints,
-        a: Ints,
-        b: Ints,
-        size: npt.NDArray[np.float64],
-        expected_lo: Ints,
-        expected_hi: Ints,
-        start_lo: Ints,
-        start_hi: Ints,
-        turn_hi: Ints,
-        wide: npt.NDArray[np.bool_],
-    ) -> None:
-        self.bucket = bucket
-        self.scope = scope
-        self.group = group
-        self.n = n
-        self.a = a
-        self.b = b
-        self.size = size
-        self.expected_lo = expected_lo
-        self.expected_hi = expected_hi
-        self.start_lo = start_lo
-        self.start_hi = start_hi
-        self.turn_hi = turn_hi
-        self.wide = wide
+    bucket = _Column(0)
+    scope = _Column(1)
+    n = _Column(3)
+    a = _Column(4)
+    b = _Column(5)
+    expected_lo = _Column(7)
+    start_lo = _Column(8)
+    start_hi = _Column(9)
+    turn_hi = _Column(10)
+    expected_hi = _Column(11)
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
 
     def __len__(self) -> int:
-        return len(self.bucket)
+        return int(self.table.shape[1])
+
+    @property
+    def group(self) -> npt.NDArray[np.uint32]:
+        """The group's number."""
+        column: npt.NDArray[np.uint32] = self.table[_GROUP].astype(np.uint32)
+        return column
+
+    @group.setter
+    def group(self, values: npt.NDArray[np.uint32]) -> None:
+        self.table[_GROUP] = values
+
+    @property
+    def size(self) -> npt.NDArray[np.float64]:
+        """A bound of |a| and |b|."""
+        column: npt.NDArray[np.float64] = self.table[_SIZE].view(np.float64)
+        return column
+
+    @size.setter
+    def size(self, values: npt.NDArray[np.float64]) -> None:
+        self.size[:] = values
+
+    @property
+    def wide(self) -> npt.NDArray[np.bool_]:
+        """Whether the sums mean nothing."""
+        column: npt.NDArray[np.bool_] = self.table[_WIDE] != 0
+        return column
+
+    @wide.setter
+    def wide(self, values: npt.NDArray[np.bool_]) -> None:
+        self.table[_WIDE] = values
+
+
+_NAMES: Final = slice(0, 3)
+_GROUP: Final = 2
+_SUMMED: Final = slice(3, 6)
+_A_AND_B: Final = slice(4, 6)
+_SIZE: Final = 6
+_LOWS: Final = slice(7, 9)
+_STARTS_AND_TURN: Final = slice(8, 11)
+_HIGHS: Final = slice(9, 13)
+_WIDE: Final = 12
+_COLUMNS: Final = 13
+"""Where in a table the columns are that are treated alike."""
+
+
+def blank(count: int) -> Sums:
+    """So many entries, to be filled."""
+    return Sums(np.empty((_COLUMNS, count), np.int64))
 
 
 def summed(sums: Sums) -> Sums:
     """One entry per (bucket, scope, group), in that order: counts and sums added, zones united."""
     order, first = _runs_of_equals(sums)
-    lead = order[first]
-
-    def add(column: Any) -> Any:
-        return np.add.reduceat(column[order], first) if len(first) else column
-
-    def least(column: Ints) -> Ints:
-        return np.minimum.reduceat(column[order], first) if len(first) else column
-
-    def most(column: Ints) -> Ints:
-        return np.maximum.reduceat(column[order], first) if len(first) else column
-
-    size = add(sums.size)
-    wide = np.logical_or.reduceat(sums.wide[order], first) if len(first) else sums.wide
-    return Sums(
-        sums.bucket[lead],
-        sums.scope[lead],
-        sums.group[lead],
-        add(sums.n),
-        add(sums.a),
-        add(sums.b),
-        size,
-        least(sums.expected_lo),
-        most(sums.expected_hi),
-        least(sums.start_lo),
-        most(sums.start_hi),
-        most(sums.turn_hi),
-        wide | (size >= SUM_LIMIT),
-    )
+    table = sums.table.take(order, axis=1)
+    if len(first) < len(order):
+        parts, table = table, table.take(first, axis=1)
+        np.add.reduceat(parts[_SUMMED], first, axis=1, out=table[_SUMMED])
+        np.add.reduceat(parts[_SIZE].view(np.float64), first, out=table[_SIZE].view(np.float64))
+        np.minimum.reduceat(parts[_LOWS], first, axis=1, out=table[_LOWS])
+        np.maximum.reduceat(parts[_HIGHS], first, axis=1, out=table[_HIGHS])
+    table[_WIDE] |= table[_SIZE].view(np.float64) >= SUM_LIMIT
+    return Sums(table)
 
 
 def _runs_of_equals(sums: Sums) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -175,161 +204,104 @@ def _runs_of_equals(sums: Sums) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     if not len(sums):
         nothing = np.empty(0, np.intp)
         return nothing, nothing
-    if int(sums.scope.max()) >> _SCOPE_BITS == 0 and int(sums.group.max()) >> _GROUP_BITS == 0:
-        key = ((sums.bucket + 1) << _SCOPE_BITS + _GROUP_BITS) | (sums.scope << _GROUP_BITS) | sums.group
-        order = np.argsort(key, kind="stable")
+    bucket, scope, group = names = sums.table[_NAMES]
+    _, most_scope, most_group = names.max(axis=1).tolist()
+    if most_scope >> _SCOPE_BITS == 0 and most_group >> _GROUP_BITS == 0:
+        key = ((bucket + 1) << _SCOPE_BITS + _GROUP_BITS) | (scope << _GROUP_BITS) | group
+        order = key.argsort()
         key = key[order]
         differs = key[1:] != key[:-1]
     else:
-        columns = (sums.group, sums.scope, sums.bucket)
-        order = np.lexsort(columns)
-        differs = np.logical_or.reduce([c[order][1:] != c[order][:-1] for c in columns])
-    return order, np.flatnonzero(np.concatenate(([True], differs)))
-
-
-def rescoped(sums: Sums, ways: Sequence[Ints]) -> Sums:
-    """The same sums by other scopes, once in each way: a way gives every entry's scope, −1 leaves it out."""
-    parts = [np.flatnonzero(way >= 0) for way in ways]
-    which = np.concatenate(parts)
-    moved = selected(sums, which)
-    moved.scope = np.concatenate([way[part] for way, part in zip(ways, parts, strict=True)])
-    return summed(moved)
-
-
-def lifted(sums: Sums, kinds: Kinds, level: int) -> Sums:
-    """The same sums by the buckets of `level + 1`: offsets to the bucket's start grow by n × the distance."""
-    fine, coarse = LEVELS[level], LEVELS[level + 1]
-    keep = sums.bucket != NONE
-    bucket = np.where(keep, sums.bucket * fine.width_us // coarse.width_us, NONE)
-    shift = sums.n * (sums.bucket * fine.width_us - bucket * coarse.width_us)
-    moved = Sums(
-        bucket,
-        sums.scope,
-        sums.group,
-        sums.n,
-        np.where(kinds.running, sums.a + shift, sums.a),
-        np.where(kinds.open, sums.b + shift, sums.b),
-        sums.size + np.abs(shift.astype(np.float64)),
-        sums.expected_lo,
-        sums.expected_hi,
-        sums.start_lo,
-        sums.start_hi,
-        sums.turn_hi,
-        sums.wide,
-    )
-    return summed(selected(moved, keep))
+        order = np.lexsort(names[::-1])
+        names = names[:, order]
+        differs = (names[:, 1:] != names[:, :-1]).any(axis=0)
+    return order, np.concatenate(([True], differs)).nonzero()[0]
 
 
 def pack(sums: Sums, level: int | Ints) -> CellArray:
     """The stored form of cells, all of one level or each of its own; zone bounds are rounded outwards, within the
     bucket for expected times."""
     width = _WIDTHS_US[level]
-    begin = np.where(sums.bucket == NONE, 0, sums.bucket * width)
-    cells = np.zeros(len(sums), CELL)
+    timed = sums.bucket != NONE
+    begin = np.where(timed, sums.bucket * width, 0)
+    cells = np.zeros(len(sums), _BLOCKS)
     cells["group"] = sums.group
     cells["wide"] = sums.wide
     cells["n"] = sums.n
-    cells["a"] = np.where(sums.wide, 0, sums.a)
-    cells["b"] = np.where(sums.wide, 0, sums.b)
-    scaled = sums.bucket != NONE
-    cells["expected_lo"] = np.where(scaled, (sums.expected_lo - begin) * _STEPS // width, 0)
-    cells["expected_hi"] = np.where(scaled, (sums.expected_hi - begin) * _STEPS // width, 0)
-    cells["start_lo"] = _coarse(sums.start_lo, begin, up=False)
-    cells["start_hi"] = _coarse(sums.start_hi, begin, up=True)
-    cells["turn_hi"] = _coarse(sums.turn_hi, begin, up=True)
-    return cells
+    cells["sums"] = np.where(sums.wide, 0, sums.table[_A_AND_B]).T
+    expected = np.stack([sums.expected_lo, sums.expected_hi]) - begin
+    cells["expected"] = np.where(timed, (expected << _STEP_BITS) // width, 0).T
+    cells["times"] = _coarse(sums.table[_STARTS_AND_TURN], begin).T
+    return cells.view(CELL)
 
 
 def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int | Ints) -> Sums:
     """Cells as columns; `bucket` and `scope` are each one's, and `level` may be. Bounds are the outer ones, in µs."""
+    blocks = cells.view(_BLOCKS)
     width = _WIDTHS_US[level]
-    begin = np.where(bucket == NONE, 0, bucket * width)
-    a = cells["a"].astype(np.int64)
-    b = cells["b"].astype(np.int64)
-    lo = cells["expected_lo"].astype(np.int64)
-    hi = cells["expected_hi"].astype(np.int64)
-    return Sums(
-        bucket,
-        scope,
-        cells["group"].astype(np.uint32),
-        cells["n"].astype(np.int64),
-        a,
-        b,
-        np.maximum(np.abs(a.astype(np.float64)), np.abs(b.astype(np.float64))),
-        np.where(bucket == NONE, EARLIEST, begin - (-lo * width) // _STEPS),
-        np.where(bucket == NONE, LATEST, begin + ((hi + 1) * width - 1) // _STEPS),
-        _fine(cells["start_lo"], begin, up=False),
-        _fine(cells["start_hi"], begin, up=True),
-        _fine(cells["turn_hi"], begin, up=True),
-        cells["wide"].astype(bool),
-    )
+    timed = bucket != NONE
+    begin = np.where(timed, bucket * width, 0)
+    sums = blank(len(cells))
+    sums.bucket, sums.scope, sums.group = bucket, scope, blocks["group"]
+    sums.n, sums.wide = blocks["n"], blocks["wide"]
+    sums.table[_A_AND_B] = blocks["sums"].T
+    sums.size = np.abs(sums.table[_A_AND_B].astype(np.float64)).max(axis=0)
+    lo, hi = blocks["expected"].T.astype(np.int64)
+    sums.expected_lo = np.where(timed, begin - ((-lo * width) >> _STEP_BITS), EARLIEST)
+    sums.expected_hi = np.where(timed, begin + (((hi + 1) * width - 1) >> _STEP_BITS), LATEST)
+    sums.table[_STARTS_AND_TURN] = _fine(blocks["times"].T.astype(np.int64), begin)
+    return sums
 
 
 def as_table(sums: Sums) -> Table:
-    """The columns as rows of one array, which is cheap to cut and to join along its second axis."""
-    table = np.empty((len(_COLUMNS), len(sums)), np.int64)
-    for number, name in enumerate(_COLUMNS):
-        column = getattr(sums, name)
-        table[number] = column.view(np.int64) if name == "size" else column
-    return table
+    """The columns as rows of one array."""
+    return sums.table
 
 
 def of_table(table: Table) -> Sums:
     """The columns of such an array."""
-    columns = dict(zip(_COLUMNS, table, strict=True))
-    columns["group"] = columns["group"].astype(np.uint32)
-    columns["size"] = columns["size"].view(np.float64)
-    columns["wide"] = columns["wide"].astype(bool)
-    return Sums(**columns)
+    return Sums(table)
 
 
 def joined(parts: Sequence[Sums]) -> Sums:
     """All entries of several, which may name the same cells; at least one part."""
-    return Sums(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
+    return Sums(np.concatenate([part.table for part in parts], axis=1))
 
 
 def selected(sums: Sums, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Sums:
     """Some of the entries."""
-    return Sums(*(getattr(sums, name)[which] for name in _COLUMNS))
+    return Sums(sums.table.compress(which, axis=1) if which.dtype == np.bool_ else sums.table.take(which, axis=1))
+
+
+def of_level(sums: Sums, level: int) -> Sums:
+    """Those of one level, by its buckets, of sums by places (`levels.place_of`)."""
+    found = selected(sums, level_of(sums.bucket) == level)
+    found.bucket = bucket_of_place(found.bucket, level)
+    return found
 
 
 def merged(old: Sums, change: Sums) -> Sums:
     """Cells after a change; emptied ones are dropped, and with them the width of their bounds."""
-    return _living(summed(joined([old, change])))
+    result = summed(joined([old, change]))
+    return selected(result, result.n != 0)
 
 
-def _living(sums: Sums) -> Sums:
-    return selected(sums, sums.n != 0)
+_ROUND: Final = np.array([[0], [(1 << _GRAIN_BITS) - 1], [(1 << _GRAIN_BITS) - 1]])
+_NOTHING_SAID: Final = np.array([[_COARSE_MIN], [_COARSE_MAX], [_COARSE_MAX]])
+"""Of bounds below, above, above: what makes them outer ones, and what stands for those that are too far away."""
 
 
-_COLUMNS: Final = (
-    "bucket",
-    "scope",
-    "group",
-    "n",
-    "a",
-    "b",
-    "size",
-    "expected_lo",
-    "expected_hi",
-    "start_lo",
-    "start_hi",
-    "turn_hi",
-    "wide",
-)
-
-
-def _coarse(bound: Ints, begin: Ints, *, up: bool) -> Ints:
-    far = (bound <= EARLIEST) | (bound >= LATEST)
-    offset = np.where(far, 0, bound) - np.where(far, 0, begin)
-    grains = -((-offset) >> _GRAIN_BITS) if up else offset >> _GRAIN_BITS
-    clipped = np.clip(grains, _COARSE_MIN + 1, _COARSE_MAX - 1)
+def _coarse(bounds: Table, begin: Ints) -> Table:
+    grains = (bounds - begin + _ROUND) >> _GRAIN_BITS
     # A clipped bound must not pretend to be one: beyond the range it says nothing, on the side that is safe.
-    clipped = np.where(clipped == grains, clipped, _COARSE_MAX if up else _COARSE_MIN)
-    return np.where(far, np.where(bound > 0, _COARSE_MAX, _COARSE_MIN), clipped)
+    kept = np.where((grains > _COARSE_MIN) & (grains < _COARSE_MAX), grains, _NOTHING_SAID)
+    # Two that are none, whatever their side.
+    kept = np.where(bounds >= LATEST, _COARSE_MAX, kept)
+    return np.where(bounds <= EARLIEST, _COARSE_MIN, kept)
 
 
-def _fine(grains: npt.NDArray[np.int32], begin: Ints, *, up: bool) -> Ints:
-    wide = grains.astype(np.int64)
-    bound = begin + (wide << _GRAIN_BITS)
-    return np.where(wide == _COARSE_MIN, EARLIEST, np.where(wide == _COARSE_MAX, LATEST, bound))
+def _fine(grains: Table, begin: Ints) -> Table:
+    bounds = begin + (grains << _GRAIN_BITS)
+    bounds[grains == _COARSE_MIN] = EARLIEST
+    bounds[grains == _COARSE_MAX] = LATEST
+    return bounds

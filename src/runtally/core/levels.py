@@ -74,6 +74,12 @@ def place_of(level: Any, bucket: Any) -> Any:
     return bucket * _MINUTES[level] + 1 << _LEVEL_BITS | level
 
 
+def place_from(level: Any, minute: Any) -> Any:
+    """The place of that level that begins at a minute, or arrays of them; of `NONE` that of the runs without expected
+    times."""
+    return minute + 1 << _LEVEL_BITS | level
+
+
 def level_of(place: Any) -> Any:
     """The level of places."""
     return place & (1 << _LEVEL_BITS) - 1

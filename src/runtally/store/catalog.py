@@ -100,7 +100,7 @@ class CatalogShard:
 
     async def _apply(self, batch: Batch) -> Applied:
         self._fence.check_start(batch)
-        await self._fence.begin()
+        await self._fence.resume()
         written: dict[tuple[str, bytes], bytes] = {}
         stale = duplicate = 0
         for change in batch.changes:

@@ -6,14 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from ..core.changes import FLOW_RUN, TASK_RUN, Change, Entity
 from ..core.cohorts import NO_FLOW_RUN, cohort_of
 from ..core.groups import FIRST_STATE, NO_STATE, OTHER, State, States
 from ..core.levels import COARSEST, MINUTE_US, NONE
 from ..core.retention import Horizons, last_instant
-from ..core.rows import NULL, Ints
+from ..core.rows import NULL
 from ..core.versions import Stored, merge, repeats
 from .aside import Gone
 from .cohort_book import CohortBook
@@ -68,20 +66,16 @@ class Work:
 class Side:
     """Records on one side of a change, and the number of each one's cohort."""
 
-    __slots__ = ("_cohorts", "records")
+    __slots__ = ("cohorts", "records")
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
-        self._cohorts: list[int] = []
+        self.cohorts: list[int] = []
 
     def add(self, record: bytes, cohort: int) -> None:
         """One more."""
         self.records.append(record)
-        self._cohorts.append(cohort)
-
-    def cohorts(self) -> Ints:
-        """The cohorts' numbers, in the order of the records."""
-        return np.array(self._cohorts, np.int64)
+        self.cohorts.append(cohort)
 
 
 class Edit:

@@ -29,7 +29,6 @@ from ..core.fold import fold
 from ..core.groups import OTHER, States
 from ..core.levels import DAY_US, MINUTE_US, NONE
 from ..core.retention import Horizons, day_of, ended, is_ended, last_instant, last_instants
-from ..core.rows import concat
 from . import index
 from .cohort_book import CohortBook
 from .families import Families
@@ -185,9 +184,9 @@ class Expiry:
             numbers[flow_run] = self._cohorts.number(cohort_of(values))
         cohorts = np.array([numbers[flow_run_of(record)] for record in records], np.int64)
         old = rows_of(records, self._cohorts.child()[cohorts])
-        levels = fold(concat([]), old, cohorts, self._cohorts.scopes(), self._states.type_codes)
+        change = fold(old, 0, cohorts, self._cohorts.scopes(), self._states.type_codes)
         return [
-            *await self._rollups.apply(levels, self._cohorts.names),
+            *await self._rollups.apply(change, self._cohorts.names),
             *self._touched(map(minute_of, records)),
         ]
 

@@ -1,8 +1,9 @@
 """The fence around one shard: who may write to it, and from which offset.
 
 A writer knows the ledger as it last read or wrote it. `begin` puts it under WATCH and compares; `commit` is one
-MULTI/EXEC that moves it. Another writer in between, a rolled-back or emptied Redis: nothing is written and
-`FencedError` says that the ledger has to be read again (`open`).
+MULTI/EXEC that moves it, and has it under WATCH again in the same round trip: `resume` then has nothing to ask. Another
+writer in between, a rolled-back or emptied Redis: nothing is written and `FencedError` says that the ledger has to be
+read again (`open`).
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Fence:
         self._settings = settings
         self._link = Link(redis)
         self._ledger: Ledger | None = None
+        # Whether the ledger has been under WATCH ever since it was as known.
+        self._watched = False
         self._stopped_at: tuple[bytes | None, ...] = ()
 
     @property
@@ -82,8 +85,9 @@ class Fence:
         """
         self._ledger = None
         key = self.keys.ledger
-        await self._link.call([("UNWATCH",)])
-        _, flat = await self._link.call([("WATCH", key), ("HGETALL", key)])
+        self._watched = False
+        await self._call([("UNWATCH",)])
+        _, flat = await self._call([("WATCH", key), ("HGETALL", key)])
         known = ledgers.decode(flat)
         # After the ledger is watched: who makes another generation live removes the ledgers of this one later.
         partitions = await self._check_generation(log)
@@ -103,18 +107,25 @@ class Fence:
 
     async def repaired(self) -> bool:
         """Whether somebody has written to the ledger since this writer stopped."""
-        (found,) = await self._link.call([self._stand()])
+        (found,) = await self._call([self._stand()])
         return tuple(found) != self._stopped_at
 
     async def begin(self, reads: Sequence[Command] = ()) -> list[Any]:
         """Put the ledger under WATCH, check that it is as known, and read; the replies of `reads`."""
-        replies = await self._link.call([("WATCH", self.keys.ledger), self._stand(), *reads])
+        self._watched = False
+        replies = await self._call([("WATCH", self.keys.ledger), self._stand(), *reads])
         known = self.ledger
         if replies[1] != _stand_of(known):
-            await self._link.call([("UNWATCH",)])
+            await self._call([("UNWATCH",)])
             self._ledger = None
             raise FencedError(self.shard, "the ledger is not as this worker left it")
+        self._watched = True
         return replies[2:]
+
+    async def resume(self, reads: Sequence[Command] = ()) -> list[Any]:
+        """As `begin`, without a look at a ledger that has been under WATCH since this writer's last commit: what
+        somebody else has written since then, the next one refuses."""
+        return await (self._call(reads) if self._watched else self.begin(reads))
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
@@ -127,7 +138,8 @@ class Fence:
         except Exception as error:
             known = self._ledger
             if known is not None:
-                stand, _ = await self._link.call([self._stand(), ("UNWATCH",)])
+                self._watched = False
+                stand, _ = await self._call([self._stand(), ("UNWATCH",)])
                 if stand == _stand_of(known):
                     raise
             self._ledger = None
@@ -135,7 +147,7 @@ class Fence:
 
     async def read(self, commands: Sequence[Command]) -> list[Any]:
         """Further reads between `begin` and `commit`."""
-        return await self._link.call(commands)
+        return await self._call(commands)
 
     async def commit(self, batch: Batch, commands: Sequence[Command], floor: int = 0) -> None:
         """Write all of it or nothing, and move the ledger past the batch. `floor`: up to which seq, at least, the
@@ -174,8 +186,6 @@ class Fence:
             known = self.ledger
             if not known.caught_up and position is not None and position >= known.caught_up_at:
                 await self._write(replace(known, seq=known.seq + 1, caught_up_at=known.next), [])
-            else:
-                await self._link.call([("UNWATCH",)])
         except FencedError:
             return False
         return True
@@ -224,8 +234,9 @@ class Fence:
     async def _stop(self, known: Ledger | None, trouble: str) -> None:
         """Under WATCH. A shard without a ledger has nowhere to write it."""
         self._ledger = None
+        self._watched = False
         if known is None or known.trouble == trouble:
-            await self._link.call([("UNWATCH",)])
+            await self._call([("UNWATCH",)])
         else:
             known = replace(known, seq=known.seq + 1, trouble=trouble)
             await self._put(known, "another worker wrote while this one stopped")
@@ -240,10 +251,22 @@ class Fence:
 
     async def _put(self, moved: Ledger, otherwise: str, commands: Sequence[Command] = ()) -> None:
         """Write the ledger that is under WATCH, and more with it; `FencedError` with these words if it moved."""
-        done = await self._link.transaction([("HSET", self.keys.ledger, *ledgers.encode(moved)), *commands])
-        if done is None:
+        self._watched = False
+        key = self.keys.ledger
+        again = [("WATCH", key), self._stand()]
+        after = await self._link.commit([("HSET", key, *ledgers.encode(moved)), *commands], again)
+        if after is None:
             self._ledger = None
             raise FencedError(self.shard, otherwise)
+        # Somebody else may have written just before the WATCH.
+        self._watched = after[1] == _stand_of(moved)
+
+    async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        """Whatever fails may have cost the connection, and the WATCH with it."""
+        watched, self._watched = self._watched, False
+        replies = await self._link.call(commands)
+        self._watched = watched
+        return replies
 
 
 def _stand_of(ledger: Ledger) -> list[bytes]:

@@ -69,6 +69,13 @@ class Link:
         _raise_failures(done)
         return done
 
+    async def commit(self, commands: Sequence[Command], then: Sequence[Command]) -> list[Any] | None:
+        """As `transaction`, and further commands in the same round trip: the replies of those."""
+        replies = await self.call([("MULTI",), *commands, ("EXEC",), *then])
+        done: list[Any] | None = replies[len(commands) + 1]
+        _raise_failures(done)
+        return None if done is None else replies[len(commands) + 2 :]
+
     async def transactions(self, groups: Iterable[Sequence[Command]], takers: Iterable[Taker]) -> None:
         """Send every group of commands in a MULTI of its own, and give its replies to the taker of the same index while
         Redis works on those that follow. For reads: nothing can be watched.
@@ -120,6 +127,9 @@ class Link:
     async def _usable(self) -> AbstractConnection:
         if self._connection is None:
             self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        elif not self._connection.is_connected:
+            # redis-py would connect again without a word, and what is under WATCH would not be any more.
+            raise RedisConnectionError("the connection has been closed")
         return self._connection
 
     async def _send(

@@ -86,8 +86,8 @@ class Rebuild:
             pieces = [replace(piece, spans=()) for piece in pieces_of(day) if piece.first is not None]
             replies = [(await fence.read([piece.command(keys)]))[0] for piece in pieces]
             if any(reply[0] for reply in replies):
-                levels = attributed_anew(pieces, replies, book, states, names)
-                commands += await rollups.apply(levels, book.names)
+                change = attributed_anew(pieces, replies, book, states, names)
+                commands += await rollups.apply(change, book.names)
                 minutes = {minute for piece in pieces for minute in range(piece.first or 0, (piece.last or 0) + 1)}
                 touched = [part for minute in minutes for part in (fence.ledger.seq + 1, minute)]
                 commands.append(("ZADD", keys.touched, *touched))

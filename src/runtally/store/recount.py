@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..core.cells import CELL, Sums, joined, pack, unpack
+from ..core.cells import CELL, Sums, joined, of_level, pack, summed, unpack
 from ..core.cohorts import NO_FLOW_RUN, Cohort, cohort_of, knowing
 from ..core.fold import fold
 from ..core.groups import States
@@ -221,15 +221,16 @@ def recount(pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBook, s
     columns = columns_of(b"".join([reply[0] for reply in replies]))
     cohorts = _cohorts(columns["flow_run"].tolist(), has_flow_run(columns), replies, book.number)
     rows = rows_of_columns(columns, book.child()[cohorts] if len(cohorts) else np.zeros(0, np.bool_))
-    anew = fold(rows, concat([]), cohorts, book.scopes(), states.type_codes)
+    folded = summed(fold(rows, len(rows), cohorts, book.scopes(), states.type_codes))
+    anew = [of_level(folded, level.number) for level in LEVELS]
     stored = [part for piece, reply in zip(pieces, replies, strict=True) for part in _stored(piece, reply[3], reply[4])]
     return Recount(len(rows), stored, anew)
 
 
 def attributed_anew(
     pieces: Sequence[Piece], replies: Sequence[Any], book: CohortBook, states: States, names: Container[str]
-) -> list[Sums]:
-    """By level, what changes in the cells of a day when runs that were counted in the cohorts of these attributes are
+) -> Sums:
+    """What changes in the cells of a day when runs that were counted in the cohorts of these attributes are
     counted in those of this version's; also where other runs of the same cells have no records any more."""
     columns = columns_of(b"".join([reply[0] for reply in replies]))
     flow_runs, given = columns["flow_run"].tolist(), has_flow_run(columns)
@@ -237,8 +238,8 @@ def attributed_anew(
     old = _cohorts(flow_runs, given, replies, lambda cohort: book.committed_number(knowing(cohort, names)))
     child = book.child()
     return fold(
-        rows_of_columns(columns, child[new]),
-        rows_of_columns(columns, child[old]),
+        concat([rows_of_columns(columns, child[new]), rows_of_columns(columns, child[old])]),
+        len(new),
         np.concatenate([new, old]),
         book.scopes(),
         states.type_codes,

@@ -172,7 +172,7 @@ class RunsShard:
         while await self._expire(batch.watermark_us):
             pass
         work = Work(batch.changes)
-        replies = await self._fence.begin(self._families.first_reads(work.wanted))
+        replies = await self._fence.resume(self._families.first_reads(work.wanted))
         await self._families.load(work.wanted, replies)
         today = day_of(max(self._fence.ledger.watermark, batch.watermark_us))
         edit = Edit(self._fence, self._states, self._max_states, self._cohorts, today)
@@ -182,11 +182,11 @@ class RunsShard:
         }
         for flow_run, changes in work.task_runs.items():
             edit.merge_task_runs(self._families[flow_run], flow_run, changes)
-        others: list[list[Sums]] = []
+        others: list[Sums] = []
         for flow_run in [flow_run for flow_run, all_rows in moved.items() if all_rows]:
             family = self._families[flow_run]
             async for some in self._families.others(flow_run):
-                others.append(self._fold(*edit.move_others(family, flow_run, some)))
+                others.append(summed(self._fold(*edit.move_others(family, flow_run, some))))
                 if len(others) == _FOLDS:
                     others = [await asyncio.to_thread(_added, others)]
             edit.move_rows(family, flow_run)
@@ -195,8 +195,8 @@ class RunsShard:
         if edit.new.records or edit.old.records:
             others.append(self._fold(edit.new, edit.old))
         if others:
-            levels = others[0] if len(others) == 1 else await asyncio.to_thread(_added, others)
-            commands += await self._rollups.apply(levels, self._cohorts.names)
+            change = others[0] if len(others) == 1 else await asyncio.to_thread(_added, others)
+            commands += await self._rollups.apply(change, self._cohorts.names)
         await self._fence.commit(batch, commands, edit.floor)
         self._cohorts.committed()
         self._families.settle(work.wanted)
@@ -205,20 +205,14 @@ class RunsShard:
             len(batch.changes) - edit.stale - edit.duplicate - edit.frozen, edit.stale, edit.duplicate, edit.frozen
         )
 
-    def _fold(self, new: Side, old: Side) -> list[Sums]:
-        """What rows after and before change in the cells, by level."""
+    def _fold(self, new: Side, old: Side) -> Sums:
+        """What rows after and before change in the cells."""
         book = self._cohorts
-        child = book.child()
-        after, before = new.cohorts(), old.cohorts()
-        return fold(
-            rows_of(new.records, child[after]),
-            rows_of(old.records, child[before]),
-            np.concatenate([after, before]),
-            book.scopes(),
-            self._states.type_codes,
-        )
+        cohorts = np.array(new.cohorts + old.cohorts, np.int64)
+        rows = rows_of(new.records + old.records, book.child()[cohorts])
+        return fold(rows, len(new.records), cohorts, book.scopes(), self._states.type_codes)
 
 
-def _added(changes: Sequence[list[Sums]]) -> list[Sums]:
+def _added(changes: Sequence[Sums]) -> Sums:
     """Several changes as one."""
-    return [summed(joined(of_level)) for of_level in zip(*changes, strict=True)]
+    return summed(joined(changes))
