@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.cohorts import Cohort
-from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
+from ..core.groups import State
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors, page_of
-from ..core.rows import Rows
 from ..core.scopes import ALL
 from ..errors import NotReadyError
 from . import ledger as ledgers
@@ -44,17 +43,9 @@ from .places import (
     scope_pages_in,
     weigh,
 )
-from .records import (
-    decode_cohorts,
-    decode_states,
-    flow_run_of,
-    rows_of,
-    state_in_tail,
-)
+from .records import decode_cohorts, flow_run_of, rows_of
 from .scripts import LOOK, READ
-
-_FIRST_EXTRA: Final = MAX_STATES + 1
-
+from .view_states import ViewStates
 
 _ANYWHERE: Final = ("", "")
 """Where no ledger stands."""
@@ -91,16 +82,14 @@ class View:
         self._cohort_records: list[bytes] = []
         self._cohorts_before: tuple[list[bytes], list[Cohort]] = ([], [])
         self._ledger: Ledger | None = None
-        self._states = States()
-        self._extra: dict[State, int] = {}
-        self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
+        self._states = ViewStates()
         self._stale = True
         self._look_commands = 0
         self._forgotten = 0
         self.days: set[int] = set()
         self._budget_bytes = budget_bytes
         self._asked: dict[int, Asked] = {}
-        self.blocks = BlockCopies(self._keys, budget_bytes, self._name_others)
+        self.blocks = BlockCopies(self._keys, budget_bytes, self._states.name_others)
         self.flow_runs = FlowRuns(self._keys)
 
     def follow(self, prefix: str, generation: str) -> None:
@@ -134,20 +123,16 @@ class View:
     @property
     def type_codes(self) -> npt.NDArray[np.uint8]:
         """State type by state number, for the numbers that this view's cells and rows use."""
-        return self._type_codes
+        return self._states.type_codes
 
     @property
     def states_version(self) -> tuple[int, int, int]:
         """Another value whenever `states` may give something else."""
-        return self._forgotten, len(self._states), len(self._extra)
+        return self._forgotten, *self._states.version
 
     def states(self) -> Iterator[tuple[int, State]]:
         """All (number, state) of the shard, and of runs beyond its cap that this view has met."""
-        for number, state in enumerate(self._states.names):
-            if state is not None:
-                yield number, state
-        for state, number in self._extra.items():
-            yield number, state
+        return iter(self._states)
 
     def cells(self, places: Sequence[Place]) -> list[Page | None]:
         """The pages of places, None where they are not here."""
@@ -191,7 +176,7 @@ class View:
             commands.append(("SMEMBERS", keys.days))
         else:
             stand = self._ledger.epoch, self._ledger.seq
-            known = len(self._states) - len(States()), len(self.cohorts), self._ledger.cells_expired
+            known = self._states.known, len(self.cohorts), self._ledger.cells_expired
             looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
             commands = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
         self._look_commands = len(commands)
@@ -267,7 +252,7 @@ class View:
                 self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
             if self._dropped is not None:
                 self._dropped.flow_runs.update(look[4])
-        self._extend(decode_states(look[1]))
+        self._states.extend(look[1])
         self._meet_cohorts(look[2])
         return True
 
@@ -307,11 +292,9 @@ class View:
         if self.cohorts:
             self._cohorts_before = self._cohort_records, self.cohorts
         self._cohort_records, self.cohorts = [], []
-        self.blocks = BlockCopies(self._keys, self._budget_bytes, self._name_others)
+        self._states = ViewStates()
+        self.blocks = BlockCopies(self._keys, self._budget_bytes, self._states.name_others)
         self.flow_runs = FlowRuns(self._keys)
-        self._states = States()
-        self._extra = {}
-        self._type_codes = self._states.type_codes
         self._stale = True
         self.days = set()
 
@@ -348,23 +331,10 @@ class View:
             self._hot[place] = _HOT_MOVES
         return self._copies.get(place)
 
-    def _extend(self, states: Iterable[State]) -> None:
-        self._states.extend(states)
-        self._renew_type_codes()
-
-    def _renew_type_codes(self) -> None:
-        if not self._extra:
-            self._type_codes = self._states.type_codes
-            return
-        codes = np.full(_FIRST_EXTRA + len(self._extra), NO_TYPE, np.uint8)
-        codes[: len(self._states)] = self._states.type_codes
-        codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
-        self._type_codes = codes
-
     def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
         records = [*chain.from_iterable(reply[1::2] for reply in replies)]
         rows = rows_of(records, np.zeros(len(records), np.bool_))
-        self._name_others(rows, records)
+        self._states.name_others(rows, records)
         whose = map(flow_run_of, records)
         found: list[RawMinute] = []
         end = 0
@@ -374,14 +344,3 @@ class View:
             numbers = [flow_runs.setdefault(flow_run, len(flow_runs)) for flow_run in islice(whose, end - begin)]
             found.append(RawMinute(rows.take(slice(begin, end)), tuple(flow_runs), np.array(numbers, np.intp)))
         return found
-
-    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
-        """Give runs whose state is past the shard's cap a number of this view's own."""
-        beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
-        if beyond:
-            known = len(self._extra)
-            for at in beyond:
-                number = self._extra.setdefault(state_in_tail(records[at]), _FIRST_EXTRA + len(self._extra))
-                rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
-            if len(self._extra) != known:
-                self._renew_type_codes()
