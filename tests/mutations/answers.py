@@ -8,7 +8,6 @@ ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
 FILTERS = "tests/api/test_filters_http.py"
-GENERATIONS = "tests/api/test_generations.py"
 LINK = "tests/store/test_link.py"
 SELECTION = "tests/core/test_selection.py"
 
@@ -336,13 +335,6 @@ RULES = (
         "        if",
         "sums too",
         ATTACKS,
-    ),
-    Rule(
-        "api/shards.py",
-        "if self._live is followed:",
-        "if True:",
-        "a generation that has gone is not taken",
-        GENERATIONS,
     ),
     Rule(
         "store/link.py",

@@ -185,7 +185,7 @@ RULES = (
         '            raise FencedError(self.shard, "somebody else wrote while the shard was read") from error',
         "            raise",
         "what makes no sense since somebody else writes ends no worker",
-        FENCE,
+        RETENTION,
     ),
     # -- dead letters
     Rule("ops/dead_letters.py", "letter.identity in seen or ", "", "one that was written twice counts once", LETTERS),

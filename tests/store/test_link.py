@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from runtally.store.link import Command, Link, ReadLink
+from runtally.store.link import Command, Link
 
 LARGE = 20_000
 """More bytes than are sent at once while further commands are made."""
@@ -17,7 +17,7 @@ LARGE = 20_000
 
 @pytest.fixture
 def link(redis: Redis) -> Link:
-    return ReadLink(redis)
+    return Link(redis)
 
 
 async def test_each_groups_replies_go_to_its_taker_in_their_order(link: Link) -> None:
