@@ -6,11 +6,10 @@ Whatever takes long to import is imported by the command that needs it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import sys
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -52,9 +51,6 @@ LogJson = Annotated[
     bool, typer.Option("--log-json", help="Log one JSON object a line; RUNTALLY_LOG_JSON=true does it too.")
 ]
 RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey; overrides RUNTALLY_REDIS_URL.")]
-
-_GC_AFTER: Final = 100_000
-"""So many new objects in the API until cycles among them are looked for."""
 
 
 @app.command()
@@ -110,12 +106,9 @@ def api(
     os.environ["POLARS_MAX_THREADS"] = str(settings.scan_threads)
     import uvicorn
 
-    from .api import create_app
+    from .api import create_app, garbage
 
-    # Answers leave no cycles behind, and a cold one makes ten thousands of objects: looking for cycles among them and
-    # all that is kept took a quarter of its time.
-    gc.freeze()
-    gc.set_threshold(_GC_AFTER, 10, 10)
+    garbage.settle()
     uvicorn.run(
         create_app(settings),
         host=settings.api_host,

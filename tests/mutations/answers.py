@@ -8,6 +8,7 @@ ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
 FILTERS = "tests/api/test_filters_http.py"
+LINK = "tests/store/test_link.py"
 SELECTION = "tests/core/test_selection.py"
 
 RULES = (
@@ -54,11 +55,19 @@ RULES = (
     Rule("api/answer.py", "use &= ~split[unit]", "pass", "what is split, or taken from raw runs, counts once", ANSWERS),
     Rule(
         "api/answer.py",
-        "chosen[0][~cut] if bins is not None else np.append(chosen[0][~cut], NONE)",
+        "chosen[0][~cut] if within is not None else np.append(chosen[0][~cut], NONE)",
         "chosen[0][~cut]",
         "a count has the runs without an expected time",
         ANSWERS,
     ),
+    Rule("api/answer.py", "+ (beyond > 0)", "", "an instant inside of a minute divides it", ANSWERS),
+    # -- whose cells they are
+    Rule("store/scripts.py", "(at - 2) * 10 + child - 1", "(at - 2) * 10", "each bucket has its own cells", ANSWERS),
+    Rule("api/numbering.py", "[first[position] + index]", "[index]", "each shard has its own numbers", ANSWERS),
+    Rule(
+        "api/sums.py", "here = [None not in stored", "here = [stored != (None,)", "all shards' cells are there", ANSWERS
+    ),
+    Rule("api/sums.py", "[~np.isin(ready, minutes)]", "[:0]", "what is not there is read, not none", ANSWERS),
     # -- what a filter says of a cell
     Rule(
         "core/selection.py",
@@ -326,6 +335,13 @@ RULES = (
         "        if",
         "sums too",
         ATTACKS,
+    ),
+    Rule(
+        "store/link.py",
+        "                await self.close()\n                raise",
+        "                raise",
+        "no reply is left",
+        LINK,
     ),
     Rule("store/scripts.py", " or stand[2] ~= ARGV[2 * at - 1] then", " then", "a ledger that moved is read", ATTACKS),
     Rule(

@@ -10,6 +10,9 @@ REBUILD = "tests/store/test_rebuild.py"
 FROM_LOG = "tests/ops/test_from_log.py"
 LETTERS = "tests/ops/test_dead_letters.py"
 
+AUDIT = "tests/store/test_audit.py"
+LARGE = "tests/store/test_large_families.py"
+
 RULES = (
     # -- who may write
     Rule("store/fence.py", "if replies[1] != _stand_of(known):", "if False:", "a ledger that moved is noticed", FENCE),
@@ -170,6 +173,19 @@ RULES = (
         "if False:",
         "a shard of another generation cannot be opened",
         FROM_LOG,
+    ),
+    # -- what is too much to be named
+    Rule(
+        "store/edit.py", "            self.floor = seq\n", "", "what is not named as touched is all read again", AUDIT
+    ),
+    Rule("store/audit.py", " or stand.floor > before.seq:", ":", "also by who checks a day", AUDIT),
+    Rule("store/audit.py", "if moved <= {*again}:", "if True:", "and what was touched meanwhile", AUDIT),
+    Rule(
+        "store/fence.py",
+        '            raise FencedError(self.shard, "somebody else wrote while the shard was read") from error',
+        "            raise",
+        "what makes no sense since somebody else writes ends no worker",
+        RETENTION,
     ),
     # -- dead letters
     Rule("ops/dead_letters.py", "letter.identity in seen or ", "", "one that was written twice counts once", LETTERS),

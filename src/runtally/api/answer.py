@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -121,6 +122,8 @@ class _Attempt:
         self._result.cover = np.concatenate([places, edges])
         while len(places) or len(edges):
             found = self._held.sums.of(views, self._resolved, places, edges, missing)
+            if missing and not len(found.sums):
+                return
             split, apart = self._add(found, np.concatenate([places, edges]))
             self._add_minutes(*apart)
             edges = split[level_of(split) == 0]
@@ -130,18 +133,14 @@ class _Attempt:
         """The places to begin with, and the minutes that a cut divides: of these each shard's cells are asked at once,
         and the sum over the shards never."""
         bins, selection = self._question.bins, self._question.selection
-        days = set().union(*(view.days for view in self._held.views))
-        cuts = self._question.cuts()
-        if bins is None:
-            chosen = cover(days, cuts, None)
-        elif bins.count == 0:
+        if bins is not None and bins.count == 0:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        else:
-            chosen = cover(days, cuts, expected_range(selection, bins.start, bins.end))
-        cut = divided(chosen[0], 0, np.array(sorted(cuts), np.int64))
-        edges = place_of(0, chosen[0][cut])
-        chosen[0] = chosen[0][~cut] if bins is not None else np.append(chosen[0][~cut], NONE)
-        return np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)]), edges
+        days = frozenset().union(*(view.days for view in self._held.views))
+        cuts = tuple(sorted({_in_minute(cut) for cut in self._question.cuts()}))
+        if bins is None:
+            return _places(days, cuts, None)
+        begin, end = expected_range(selection, bins.start, bins.end)
+        return _places(days, cuts, (_in_minute(begin), _in_minute(end)))
 
     def _add(self, found: Found, asked: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
         """Add the cells of places that all of their cells decide. Else: the places, and of minutes whose shards were
@@ -150,8 +149,8 @@ class _Attempt:
         kinds = Kinds(sums.group, self._states.type_codes)
         use, some = self._decide(sums, kinds)
         minute = minute_of_place(sums.bucket)
-        frozen = some & (found.view >= 0) & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
-        if frozen.any():
+        if (oldest := minute[some]).size and oldest.min() * MINUTE_US < self._result.horizon:
+            frozen = some & (found.view >= 0) & (minute != NONE) & (minute * MINUTE_US < self._result.horizon)
             # Nobody knows any more which runs: all of them, in the bin that holds the minute's start.
             self._result.frozen_minutes += np.unique(minute[frozen]).tolist()
             sums.expected_lo[frozen] = minute[frozen] * MINUTE_US
@@ -187,11 +186,14 @@ class _Attempt:
     def _note(self, found: Found, asked: Ints, which: Mask) -> None:
         used = np.bincount(found.place[which], minlength=len(asked))
         levels = level_of(asked)
-        for level in np.unique(levels[used > 0]).tolist():
-            of_level = used[levels == level]
-            part = self._result.parts.setdefault((self._resolved.kind(level).name, LEVELS[level].name), Part())
-            part.buckets += int(np.count_nonzero(of_level))
-            part.cells += int(of_level.sum())
+        buckets = np.bincount(levels[used > 0], minlength=len(LEVELS)).tolist()
+        cells = np.bincount(levels, used, len(LEVELS)).tolist()
+        for level in LEVELS:
+            if buckets[level.number]:
+                kind = self._resolved.kind(level.number).name
+                part = self._result.parts.setdefault((kind, level.name), Part())
+                part.buckets += buckets[level.number]
+                part.cells += int(cells[level.number])
 
     def _add_minutes(self, places: Ints, positions: Ints) -> None:
         """Add the raw runs of minutes, each of one shard."""
@@ -221,3 +223,22 @@ class _Attempt:
             return np.zeros(len(cohorts), np.int64)
         self._result.again |= bool((cohorts >= len(code)).any())
         return code[np.minimum(cohorts, len(code) - 1)]
+
+
+def _in_minute(instant: int) -> int:
+    """An instant that lies in no other bucket of any level than the given one, the same for all inside of a minute."""
+    beyond = instant % MINUTE_US
+    return instant - beyond + (beyond > 0)
+
+
+@lru_cache(64)
+def _places(days: frozenset[int], cuts: tuple[int, ...], within: tuple[int, int] | None) -> tuple[Ints, Ints]:
+    """The places of a cover, with the bucket without expected times if nothing is said of these, and apart from them
+    the minutes that a cut divides. Whoever watches a dashboard asks for the same ones all minute long."""
+    chosen = cover(days, cuts, within)
+    cut = divided(chosen[0], 0, np.array(cuts, np.int64))
+    edges = place_of(0, chosen[0][cut])
+    chosen[0] = chosen[0][~cut] if within is not None else np.append(chosen[0][~cut], NONE)
+    places = np.concatenate([place_of(level, buckets) for level, buckets in enumerate(chosen)])
+    places.flags.writeable = edges.flags.writeable = False
+    return places, edges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from ..settings import Settings
-from . import docs, errors, schema
+from . import docs, errors, garbage, schema
 from .encode import HEADERS
 from .events import Intake
 from .lag import Lag
@@ -45,9 +46,12 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         lag.start()
+        collecting = asyncio.create_task(garbage.collect_at_times())
         try:
             yield
         finally:
+            collecting.cancel()
+            await asyncio.gather(collecting, return_exceptions=True)
             await lag.stop()
             await intake.close()
             await service.stop()

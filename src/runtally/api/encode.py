@@ -7,11 +7,11 @@ most six digits of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final
 
-from ..core.combine import Entry
-from ..core.groups import State
+import msgspec
+
 from ..core.request import SECOND_US
 from ..core.time import text_of
 from .service import Explanation, HistoryAnswer, Stand, Work
@@ -23,44 +23,59 @@ LAG: Final = "X-Runtally-Lag"
 TIMING: Final = "Server-Timing"
 HEADERS: Final = (AT, EXACT, PLAN, LAG, TIMING)
 """The headers of an answer, for browsers that have to be told what they may read."""
-_PLAIN_FROM_US: Final = 100
+_PLAIN_FROM_US: Final = 10
 _PLAIN_BELOW_US: Final = 10**15
 """Between these the shortest text of the nearest double is the number itself: no more than 15 digits, no exponent."""
 
 
-def seconds(duration_us: int) -> str:
-    """A duration that is not negative as a JSON number of seconds."""
+class _State(msgspec.Struct, gc=False):
+    """An entry; keys stand in Prefect's order."""
+
+    state_type: str
+    state_name: msgspec.Raw
+    count_runs: int
+    sum_estimated_run_time: float | msgspec.Raw
+    sum_estimated_lateness: float | msgspec.Raw
+
+
+class _Bin(msgspec.Struct, gc=False):
+    interval_start: str
+    interval_end: str
+    states: list[_State]
+
+
+class _Names(dict[str, msgspec.Raw]):
+    """How JSON spells names. What is no Unicode can be spelt as well."""
+
+    def __missing__(self, name: str) -> msgspec.Raw:
+        self[name] = msgspec.Raw(json.dumps(name).encode())
+        return self[name]
+
+
+def seconds(duration_us: int) -> float | msgspec.Raw:
+    """A duration that is not negative, as what JSON spells in seconds."""
     if _PLAIN_FROM_US <= duration_us < _PLAIN_BELOW_US or duration_us == 0:
-        return repr(duration_us / SECOND_US)
+        return duration_us / SECOND_US
     whole, fraction = divmod(duration_us, SECOND_US)
-    return f"{whole}.{fraction:06d}".rstrip("0") + ("" if fraction else "0")
+    return msgspec.Raw(f"{whole}.{fraction:06d}".rstrip("0").encode() + (b"" if fraction else b"0"))
 
 
 def encode_history(answer: HistoryAnswer) -> bytes:
-    """The body of a history answer; keys stand in Prefect's order."""
-    heads = _Heads()
+    """The body of a history answer."""
+    names = _Names()
     bins = answer.bins
     edges = [text_of(bins.start + k * bins.width) for k in range(bins.count + 1)]
-    parts = [
-        f'{{"interval_start":"{edges[k]}","interval_end":"{edges[k + 1]}","states":[{_entries(entries, heads)}]}}'
-        for k, entries in enumerate(answer.entries)
-    ]
-    return f"[{','.join(parts)}]".encode()
-
-
-class _Heads(dict[State, str]):
-    """How the entries of a state begin."""
-
-    def __missing__(self, state: State) -> str:
-        self[state] = f'{{"state_type":"{state[0]}","state_name":{json.dumps(state[1])},"count_runs":'
-        return self[state]
-
-
-def _entries(entries: Sequence[Entry], heads: _Heads) -> str:
-    return ",".join(
+    return msgspec.json.encode(
         [
-            f'{heads[state]}{count},"sum_estimated_run_time":{seconds(run_us)},"sum_estimated_lateness":{seconds(late_us)}}}'
-            for state, count, run_us, late_us in entries
+            _Bin(
+                begin,
+                end,
+                [
+                    _State(kind, names[name], count, seconds(run_us), seconds(late_us))
+                    for (kind, name), count, run_us, late_us in entries
+                ],
+            )
+            for (begin, end), entries in zip(pairwise(edges), answer.entries, strict=True)
         ]
     )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 
 from ..core.cohorts import NO_FLOW_RUN, Cohort, attribute
 from ..core.groups import CHILD
-from ..core.rows import Ints, Rows
+from ..core.rows import Ints, Rows, concat
 from ..store.places import FLOW_RUN, RAW, Place, RawMinute
 from ..store.view import View
 from .numbering import Numbering
@@ -89,9 +91,7 @@ class Minutes:
         keys = [*zip(positions.tolist(), minutes.tolist(), strict=True)]
         found = [*map(known.get, keys)]
         if None in found:
-            for key in keys:
-                if key not in known:
-                    self._make(views[key[0]], key, missing, whose=whose)
+            self._make(views, [key for key in keys if key not in known], missing, whose=whose)
             found = [*map(known.get, keys)]
         entries = np.frombuffer(b"".join([each.runs for each in found if each]), np.int64).reshape(-1, _COLUMNS)
         expected, start, state_time, total, group, cohort = np.ascontiguousarray(entries.T)
@@ -108,40 +108,59 @@ class Minutes:
             if not keys:
                 del self._of_flow_run[key[0], flow_run]
 
-    def _make(self, view: View, key: _Key, missing: Missing, *, whose: bool) -> None:
-        position, minute = key
-        raw = view.raw(minute)
-        if raw is None:
-            missing[position].append(Place(RAW, minute))
+    def _make(self, views: Sequence[View], keys: Iterable[_Key], missing: Missing, *, whose: bool) -> None:
+        """Make what can be made, all at once: most minutes have few runs."""
+        ready: list[tuple[_Key, RawMinute, list[Cohort]]] = []
+        for position, of_view in groupby(sorted(keys), itemgetter(0)):
+            minutes = [minute for _, minute in of_view]
+            for minute, raw in zip(minutes, views[position].raw(minutes), strict=True):
+                if raw is None:
+                    missing[position].append(Place(RAW, minute))
+                    continue
+                cohorts, absent = _cohorts(views[position], raw) if whose else ([], [])
+                if absent:
+                    missing[position] += absent
+                else:
+                    ready.append(((position, minute), raw, cohorts))
+        if not ready:
             return
-        made = self._made(view, raw, whose=whose)
-        if not isinstance(made, Runs):
-            missing[position] += made
-            return
-        rows = made.rows
-        columns = (rows.expected, rows.start, rows.state_time, rows.total, rows.group, made.cohort)
-        flow_runs = tuple(run for run in raw.flow_runs if run is not None) if whose else ()
-        known = self._known[whose][key] = _Known(np.array(columns, np.int64).T.tobytes(), flow_runs)
-        self._weight += known.weight
-        for flow_run in flow_runs:
-            self._of_flow_run[position, flow_run].add(key)
+        sizes = [len(raw.rows) for _, raw, _ in ready]
+        packed = self._packed(views, ready, np.array(sizes), whose=whose).tobytes()
+        width = _COLUMNS * np.dtype(np.int64).itemsize
+        end = 0
+        for (key, raw, _), size in zip(ready, sizes, strict=True):
+            begin, end = end, end + size * width
+            flow_runs = tuple(run for run in raw.flow_runs if run is not None) if whose else ()
+            known = self._known[whose][key] = _Known(packed[begin:end], flow_runs)
+            self._weight += known.weight
+            for flow_run in flow_runs:
+                self._of_flow_run[key[0], flow_run].add(key)
 
-    def _made(self, view: View, raw: RawMinute, *, whose: bool) -> Runs | list[Place]:
-        rows = raw.rows
-        group = self._numbering.group(view, rows.group)
+    def _packed(
+        self, views: Sequence[View], ready: Sequence[tuple[_Key, RawMinute, list[Cohort]]], sizes: Ints, *, whose: bool
+    ) -> Ints:
+        """The runs of minutes, one after the other, as rows of six columns."""
+        rows = concat([raw.rows for _, raw, _ in ready])
+        group = self._numbering.groups_of(views, np.repeat([key[0] for key, _, _ in ready], sizes), rows.group)
         cohort = np.zeros(len(rows), np.int64)
         if whose:
-            found: list[Cohort] = []
-            absent: list[Place] = []
-            for run in raw.flow_runs:
-                of_run = NO_FLOW_RUN if run is None else view.cohort(run)
-                if of_run is not None:
-                    found.append(of_run)
-                elif run is not None:
-                    absent.append(Place(FLOW_RUN, 0, name=run))
-            if absent:
-                return absent
-            child = np.array([attribute(each, "child") is True for each in found])
-            group = group | np.where(child[raw.flow_run], CHILD, 0).astype(np.uint32)
-            cohort = np.array([self._numbering.number(each) for each in found], np.int64)[raw.flow_run]
-        return Runs(Rows(rows.expected, rows.start, rows.state_time, rows.total, group), cohort)
+            cohorts = [*chain.from_iterable(cohorts for _, _, cohorts in ready)]
+            first = np.cumsum([0, *(len(cohorts) for _, _, cohorts in ready[:-1])])
+            at = np.concatenate([raw.flow_run for _, raw, _ in ready]) + np.repeat(first, sizes)
+            child = np.array([attribute(each, "child") is True for each in cohorts])
+            group = group | np.where(child[at], CHILD, 0).astype(np.uint32)
+            cohort = np.array([*map(self._numbering.number, cohorts)], np.int64)[at]
+        return np.array((rows.expected, rows.start, rows.state_time, rows.total, group, cohort), np.int64).T
+
+
+def _cohorts(view: View, raw: RawMinute) -> tuple[list[Cohort], list[Place]]:
+    """The cohort of each of a minute's flow runs, or what has to be read first."""
+    found: list[Cohort] = []
+    absent: list[Place] = []
+    for run in raw.flow_runs:
+        of_run = NO_FLOW_RUN if run is None else view.cohort(run)
+        if of_run is not None:
+            found.append(of_run)
+        elif run is not None:
+            absent.append(Place(FLOW_RUN, 0, name=run))
+    return found, absent

@@ -5,7 +5,8 @@ They belong to this process and only grow; a shard's own numbers are translated,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +27,16 @@ class Numbering:
         self._ranked: tuple[list[State], Ints] = ([], np.empty(0, np.int64))
         self._translations: dict[str, _Translation] = {}
 
-    def group(self, view: View, group: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Group numbers of a shard as ours."""
-        states = self._of(view).states(view)
-        ours: npt.NDArray[np.uint32] = (states[group >> FLAG_BITS] << FLAG_BITS | group & (1 << FLAG_BITS) - 1).astype(
-            np.uint32
-        )
+    def groups_of(self, views: Sequence[View], position: Ints, group: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """Group numbers as ours, each of the shard whose view is at its position."""
+        tables = [self._of(view).states(view) for view in views]
+        state = _in_tables(tables, position, group >> FLAG_BITS)
+        ours: npt.NDArray[np.uint32] = (state << FLAG_BITS | group & (1 << FLAG_BITS) - 1).astype(np.uint32)
         return ours
 
-    def cohort(self, view: View) -> Ints:
-        """Our number of each of a shard's cohorts."""
-        return self._of(view).cohorts(view)
+    def cohorts_of(self, views: Sequence[View], position: Ints, cohort: Ints) -> Ints:
+        """Cohorts' numbers as ours, each of the shard whose view is at its position."""
+        return _in_tables([self._of(view).cohorts(view) for view in views], position, cohort)
 
     def number(self, cohort: Cohort) -> int:
         """Our number of a cohort."""
@@ -63,6 +63,13 @@ class Numbering:
         if known is None:
             known = self._translations[view.shard] = _Translation(self)
         return known
+
+
+def _in_tables(tables: Sequence[Ints], position: Ints, index: npt.NDArray[Any]) -> Ints:
+    """Entries of tables: of which one, and where in it."""
+    first = np.cumsum([0, *map(len, tables[:-1])])
+    found: Ints = np.concatenate(tables)[first[position] + index]
+    return found
 
 
 class _Translation:

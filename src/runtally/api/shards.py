@@ -1,7 +1,7 @@
 """All shards as this process knows them: views, the catalog, and the refresh that moves them together.
 
-A refresh is one MULTI over all shards that have moved, so everything that is read of a shard between two refreshes,
-without awaiting, is of one state of it.
+A refresh reads each shard that has moved in one MULTI, so everything that is read of a shard between two refreshes,
+without awaiting, is of one state of it. Shards share no state: Redis works on the next one while a view takes the last.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import contextlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotReadyError, RuntallyError, UnfitServerError
 from ..settings import Settings
 from ..store.catalog_copy import CatalogCopy
 from ..store.connect import connect
 from ..store.keys import CATALOG, live_key
-from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live, read_live_command
-from ..store.link import Command, Link, ReadLink
+from ..store.ledger import Ledger, Live, check_scopes, live_of, read_live_command
+from ..store.link import Command, Link, ReadLink, Taker
 from ..store.places import Place
 from ..store.scripts import STILL
 from ..store.view import View
@@ -47,7 +47,9 @@ class Shards:
         self._redis: Redis | None = None
         self._link: Link | None = None
         self._besides: list[Link] = []
+        # The generation that is followed, and what the key said that names it.
         self._live: Live | None = None
+        self._said: list[bytes] = []
         # Asks which of all that is known has moved; None while not all of it is known.
         self._still: Command | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -118,26 +120,31 @@ class Shards:
         """Move the chosen views, and all if another generation is live."""
         self._still = None
         while True:
-            commands: list[Command] = [read_live_command(self._settings), self.catalog.read()]
-            spans: list[tuple[View, int, int]] = []
-            for position in chosen:
-                view = self.views[position]
-                reads = view.reads(wanted.get(position, ()))
-                spans.append((view, len(commands), len(commands) + len(reads)))
-                commands += reads
-            replies = await link.transaction(commands)
-            assert replies is not None
-            live = live_of(replies[0])
-            if live is not None and self._follows(live):
+            followed = self._live
+            views = [self.views[position] for position in chosen]
+            reads = (view.reads(wanted.get(position, ())) for position, view in zip(chosen, views, strict=True))
+
+            def of_followed(take: Taker, followed: Live | None = followed) -> Taker:
+                def taker(replies: list[Any]) -> None:
+                    self._note_live(replies[0])
+                    if self._live is followed:
+                        take(replies[1:])
+
+                return taker
+
+            live = read_live_command(self._settings)
+            await link.transactions(
+                ([live, *commands] for commands in chain([[self.catalog.read()]], reads)),
+                map(of_followed, [self.catalog.take, *(view.take for view in views)]),
+            )
+            if self._live is not followed:
                 chosen, wanted = range(len(self.views)), {}
                 continue
-            self.catalog.take(replies[1])
-            for view, begin, end in spans:
-                view.take(replies[begin:end])
+            for view in views:
                 check_scopes(view.shard, view.ledger)
             chosen, wanted = [at for at in chosen if not self.views[at].fresh], {}
             if not chosen:
-                self._note_stands(replies[0])
+                self._note_stands()
                 return
 
     def seen_since(self, begun: int) -> bool:
@@ -165,34 +172,41 @@ class Shards:
         for view in self.views:
             view.trim_blocks()
 
-    def _note_stands(self, live: Sequence[bytes]) -> None:
+    def _note_stands(self) -> None:
         stands = [self.catalog.stand, *(view.stand for view in self.views)]
         keys = [live_key(self._settings.redis_prefix), *(stand[0] for stand in stands)]
-        said = [b" ".join(live), *chain.from_iterable(stand[1:] for stand in stands)]
+        said = [b" ".join(self._said), *chain.from_iterable(stand[1:] for stand in stands)]
         self._still = ("EVAL", STILL, len(keys), *keys, *said)
 
     async def _linked(self) -> Link:
         if self._link is None:
             raise NotReadyError(self._trouble)
         if self._live is None:
-            live = await read_live(self._link, self._settings)
-            if live is None:
+            (said,) = await self._link.call([read_live_command(self._settings)])
+            self._note_live(said)
+            if self._live is None:
                 raise NotReadyError("no worker has started yet: there is no data under this prefix in Redis")
-            self._follows(live)
         return self._link
 
-    def _follows(self, live: Live) -> bool:
-        """Whether another generation is live now than the one that was followed; it is, from now on.
+    def _note_live(self, said: list[bytes]) -> None:
+        """Follow another generation from now on if that is what the `live` key says.
 
         Raises `NotReadyError` for one of another format.
         """
+        if said == self._said:
+            return
+        live, self._said = live_of(said), said
+        if live is None:
+            return
         try:
             live.check_format(self._settings)
         except UnfitServerError as error:
+            self._said = []
             raise NotReadyError(str(error)) from None
-        before, self._live = self._live, live
+        before = self._live
         if before is not None and (before.generation, before.partitions) == (live.generation, live.partitions):
-            return False
+            return
+        self._live = live
         prefix, generation = self._settings.redis_prefix, live.generation
         if self._catalog is None:
             self._catalog = CatalogCopy(prefix, generation)
@@ -203,7 +217,6 @@ class Shards:
         further = range(len(self.views), live.partitions)
         self.views += [View(prefix, generation, str(shard), budget) for shard in further]
         del self.views[live.partitions :]
-        return True
 
     async def _connect(self) -> None:
         self._trouble = "waiting for Redis"

@@ -7,14 +7,14 @@ until one of the shards' buckets changes. In sums the column `bucket` holds plac
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, compress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from ..core.cells import CELL, Sums, as_table, of_table, selected, summed, unpack
-from ..core.levels import PAGE, bucket_of_place, level_of, page_of, place_of
+from ..core.levels import bucket_in, level_and_page, pages_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
 from ..store.keys import DIGITS
@@ -30,7 +30,6 @@ _ROWS: Final = 1 + len(as_table(_NOTHING))
 _ALL_VIEWS: Final = -1
 Missing = defaultdict[int, list[Place]]
 """By a view's position, what has to be read."""
-_Make = Callable[[Sequence[View], Resolved, Ints, Missing], None]
 
 
 class Found(NamedTuple):
@@ -79,70 +78,52 @@ class CellSums:
 
     def of(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> Found:
         """The sums of places, and of minutes each shard's cells apart, as far as they can be made; what has to be read
-        for the others goes to `missing`. Places are numbered before minutes."""
-        pieces = self._pieces(resolved.number, places, self._make, views, resolved, missing)
-        pieces += self._pieces(~resolved.number, minutes, self._cut, views, resolved, missing)
-        entries = np.frombuffer(b"".join(pieces), np.int64).reshape(-1, _ROWS)
+        for the others goes to `missing`. Places are numbered before minutes, and are none of them."""
+        pieces = self._pieces(resolved, places, minutes)
+        if None in pieces:
+            lacking = np.array([piece is None for piece in pieces], np.bool_)
+            self.hits -= int(lacking.sum())
+            self._make(views, resolved, places[lacking[: len(places)]], minutes[lacking[len(places) :]], missing)
+            pieces = [piece or b"" for piece in self._pieces(resolved, places, minutes)]
+        self.hits += len(pieces)
+        entries = np.frombuffer(b"".join(pieces), np.int64).reshape(-1, _ROWS)  # type: ignore[arg-type]  # None is no more
         # A copy in any case: whoever asked may change it.
         table = np.array(entries.T, order="C")
-        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)
+        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)  # type: ignore[arg-type]
         return Found(of_table(table[:-1]), np.repeat(np.arange(len(pieces)), sizes), table[-1])
 
-    def _pieces(
-        self, key: int, places: Ints, make: _Make, views: Sequence[View], resolved: Resolved, missing: Missing
-    ) -> list[bytes]:
-        book = self._book(key)
-        wanted = places.tolist()
-        found = [*map(book.get, wanted)]
-        if None in found:
-            lacking = places[[piece is None for piece in found]]
-            self.hits -= len(lacking)
-            make(views, resolved, lacking, missing)
-            found = [book.get(place, b"") for place in wanted]
-        self.hits += len(places)
-        return found  # type: ignore[return-value]  # none of it is None
+    def _pieces(self, resolved: Resolved, places: Ints, minutes: Ints) -> list[bytes | None]:
+        wholes, cuts = self._book(resolved.number), self._book(~resolved.number)
+        return [*map(wholes.get, places.tolist()), *map(cuts.get, minutes.tolist())]
 
-    def _cut(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
-        found = self._gathered(views, resolved, 0, places, missing)
-        if found is not None:
-            ready, sums, view = found
-            order = np.argsort(sums.bucket, kind="stable")
-            self._keep(~resolved.number, ready, selected(sums, order), view[order])
-
-    def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing) -> None:
-        levels = level_of(places)
-        for level in np.unique(levels).tolist():
-            found = self._gathered(views, resolved, level, places[levels == level], missing)
-            if found is not None:
-                ready, sums = found[0], summed(found[1])
-                self._keep(resolved.number, ready, sums, np.full(len(sums), _ALL_VIEWS))
-
-    def _gathered(
-        self, views: Sequence[View], resolved: Resolved, level: int, places: Ints, missing: Missing
-    ) -> tuple[Ints, Sums, Ints] | None:
-        """Of places of one level those whose pages are here of every shard, their cells, by place and code and with our
-        groups, and the position of each cell's view; None where nothing is."""
-        buckets = bucket_of_place(places, level)
-        pages, of_page = np.unique(page_of(level, buckets), return_inverse=True)
-        copies = pages_of(views, resolved, level, pages.tolist(), missing)
-        here = [None not in stored for stored in zip(*copies, strict=True)]
-        ready = np.array(here, np.bool_)[of_page]
-        if not ready.any():
-            return None
-        kept = [[*compress(stored, here)] for stored in copies]
-        return places[ready], *gathered(views, resolved, level, buckets[ready], pages[here], kept, self._numbering)
+    def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> None:
+        """Make what can be made: of places sums over all shards, of minutes each shard's cells apart."""
+        wanted = np.sort(np.concatenate([places, minutes]))
+        found = gathered(views, resolved, wanted, missing, self._numbering)
+        if found is None:
+            return
+        ready, sums, view = found
+        apart = np.isin(sums.bucket, minutes)
+        if len(minutes):
+            order = np.flatnonzero(apart)
+            order = order[np.argsort(sums.bucket[order], kind="stable")]
+            self._keep(~resolved.number, ready[np.isin(ready, minutes)], selected(sums, order), view[order])
+        if len(places):
+            whole = summed(selected(sums, ~apart) if len(minutes) else sums)
+            self._keep(resolved.number, ready[~np.isin(ready, minutes)], whole, np.full(len(whole), _ALL_VIEWS))
 
     def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
         """Keep entries, which are in the order of their places, by place."""
-        book = self._book(key)
         self.misses += len(places)
         packed = np.concatenate([as_table(sums), view[None, :]]).T.tobytes()
         width = _ROWS * view.itemsize
         first = (np.searchsorted(sums.bucket, places) * width).tolist()
         last = (np.searchsorted(sums.bucket, places, side="right") * width).tolist()
-        for place, begin, end in zip(places.tolist(), first, last, strict=True):
-            piece = book[place] = packed[begin:end]
-            self.weight += _weight(piece)
+        pieces = [packed[begin:end] for begin, end in zip(first, last, strict=True)]
+        named = places.tolist()
+        self._book(key).update(zip(named, pieces, strict=True))
+        self.weight += sum(map(_weight, pieces))
+        for place in named:
             self._outcomes[place].add(key)
 
     def _book(self, outcome: int) -> dict[int, bytes]:
@@ -156,11 +137,53 @@ def _weight(piece: bytes) -> int:
     return len(piece) + _OVERHEAD
 
 
-def pages_of(
-    views: Sequence[View], resolved: Resolved, level: int, pages: Sequence[int], missing: Missing
+def gathered(
+    views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing, numbering: Numbering
+) -> tuple[Ints, Sums, Ints] | None:
+    """Of places, sorted, those whose pages are here of every shard; their cells, by place and code and with our groups;
+    and the position of each cell's view. None where no page is; what has to be read goes to `missing`."""
+    numbers, of_page = pages_of(places)
+    levels, pages = level_and_page(numbers)
+    copies = _copies(views, resolved, levels.tolist(), pages.tolist(), missing)
+    here = [None not in stored for stored in zip(*copies, strict=True)]
+    ready = np.array(here, np.bool_)
+    if not ready.any():
+        return None
+    flat: list[Any] = [*chain.from_iterable(compress(stored, here) for stored in copies)]
+    places, pages, levels = places[ready[of_page]], pages[ready], levels[ready]
+    number = np.frombuffer(b"".join([page.numbers for page in flat]), np.int64)
+    size = np.frombuffer(b"".join([page.sizes for page in flat]), np.int64)
+    cells = np.frombuffer(b"".join([page.cells for page in flat]), CELL)
+    values = np.array([len(page.numbers) for page in flat], np.int64) // number.itemsize
+    page = np.repeat(np.tile(np.arange(len(pages)), len(views)), values)
+    position = np.repeat(np.arange(len(views)), values.reshape(len(views), -1).sum(axis=1))
+    scope, child = np.divmod(number, len(DIGITS))
+    level = levels[page]
+    bucket = bucket_in(level, pages[page], child)
+    place = place_of(level, bucket)
+    wanted = places[np.minimum(np.searchsorted(places, place), len(places) - 1)] == place
+    code = np.full(len(number), 0 if resolved.code is None else resolved.single_code)
+    of_cohorts = np.array([resolved.kind(each) is COHORT for each in levels.tolist()])[page]
+    if of_cohorts.any():
+        assert resolved.code is not None
+        code[of_cohorts] = resolved.code[numbering.cohorts_of(views, position[of_cohorts], scope[of_cohorts])]
+        wanted &= code >= 0
+    if not wanted.all():
+        cells = cells[np.repeat(wanted, size)]
+        size, bucket, level, place = size[wanted], bucket[wanted], level[wanted], place[wanted]
+        code, position = code[wanted], position[wanted]
+    position = np.repeat(position, size)
+    sums = unpack(cells, np.repeat(bucket, size), np.repeat(code, size), np.repeat(level, size))
+    sums.group = numbering.groups_of(views, position, sums.group)
+    sums.bucket = np.repeat(place, size)
+    return places, sums, position
+
+
+def _copies(
+    views: Sequence[View], resolved: Resolved, levels: Sequence[int], pages: Sequence[int], missing: Missing
 ) -> list[list[Page | None]]:
     """By view and page, the cells that a selection needs; what is not here goes to `missing`."""
-    wanted = [resolved.place(level, page) for page in pages]
+    wanted = [*map(resolved.place, levels, pages)]
     copies: list[list[Page | None]] = []
     for position, view in enumerate(views):
         stored = view.cells(wanted)
@@ -168,47 +191,3 @@ def pages_of(
         if None in stored:
             missing[position] += [place for place, copy in zip(wanted, stored, strict=True) if copy is None]
     return copies
-
-
-def gathered(
-    views: Sequence[View],
-    resolved: Resolved,
-    level: int,
-    buckets: Ints,
-    pages: Ints,
-    copies: Sequence[Sequence[Any]],
-    numbering: Numbering,
-) -> tuple[Sums, Ints]:
-    """The cells of some buckets of all shards, by place and code and with our groups, and the position of each one's
-    view. `copies`, by view, are of these pages."""
-    flat: list[Page] = [*chain.from_iterable(copies)]
-    number = np.frombuffer(b"".join([page.numbers for page in flat]), np.int64)
-    size = np.frombuffer(b"".join([page.sizes for page in flat]), np.int64)
-    cells = np.frombuffer(b"".join([page.cells for page in flat]), CELL)
-    values = np.array([len(page.numbers) for page in flat], np.int64) // number.itemsize
-    scope, child = np.divmod(number, len(DIGITS))
-    bucket = np.repeat(np.tile(pages, len(views)) * PAGE[level], values) + child
-    position = np.repeat(np.arange(len(views)), values.reshape(len(views), -1).sum(axis=1))
-    wanted = np.isin(bucket, buckets)
-    if resolved.kind(level) is COHORT:
-        assert resolved.code is not None
-        known = [numbering.cohort(view) for view in views]
-        first = np.cumsum([0, *map(len, known[:-1])])
-        code = resolved.code[np.concatenate(known)[first[position] + scope]]
-        wanted &= code >= 0
-    else:
-        code = np.full(len(number), 0 if resolved.code is None else resolved.single_code)
-    if not wanted.all():
-        cells = cells[np.repeat(wanted, size)]
-        size, bucket, code, position = size[wanted], bucket[wanted], code[wanted], position[wanted]
-    bucket, position = np.repeat(bucket, size), np.repeat(position, size)
-    sums = unpack(cells, bucket, np.repeat(code, size), level)
-    of_view = np.searchsorted(position, np.arange(len(views) + 1)).tolist()
-    sums.group = np.concatenate(
-        [
-            numbering.group(view, cells["group"][begin:end])
-            for view, begin, end in zip(views, of_view[:-1], of_view[1:], strict=True)
-        ]
-    )
-    sums.bucket = place_of(level, bucket)
-    return sums, position

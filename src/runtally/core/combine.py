@@ -11,6 +11,7 @@ minutes, and only the last step, a few hundred entries, is done in Python's inte
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -89,14 +90,12 @@ class Tally:
 
     def entries(self) -> list[list[Entry]]:
         """Per bin its entries, in the order of states; never one with count 0."""
-        answer: list[list[Entry]] = [[] for _ in range(self._bins.count)]
         slots = np.flatnonzero(self._count)
         run, late = self._run.at(slots, self._now), self._late.at(slots, self._now)
-        bins, states = np.divmod(slots, max(1, len(self._states)))
-        found = zip(bins.tolist(), states.tolist(), self._count[slots].tolist(), run, late, strict=True)
-        for bin_, state, count, run_us, late_us in found:
-            answer[bin_].append(Entry(self._states[state], count, run_us, late_us))
-        return answer
+        states = map(self._states.__getitem__, (slots % max(1, len(self._states))).tolist())
+        found = [*map(Entry._make, zip(states, self._count[slots].tolist(), run, late, strict=True))]
+        edges = np.searchsorted(slots, np.arange(self._bins.count + 1) * len(self._states)).tolist()
+        return [found[begin:end] for begin, end in pairwise(edges)]
 
 
 class _Linear:

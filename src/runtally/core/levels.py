@@ -46,12 +46,17 @@ FINEST: Final = LEVELS[0]
 COARSEST: Final = LEVELS[-1]
 
 
-def page_of(level: int, bucket: Any) -> Any:
-    """The page of a bucket of that level, or of an array of them."""
+_MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
+_PAGE_SIZES: Final = np.array(PAGE)
+_PAGE_MINUTES: Final = _MINUTES * _PAGE_SIZES
+
+
+def page_of(level: int, bucket: int) -> int:
+    """The page of a bucket of that level."""
     return bucket // PAGE[level]
 
 
-def child_in(level: int, bucket: Any) -> Any:
+def child_in(level: int, bucket: int) -> int:
     """Where in its page a bucket stands, below 10."""
     return bucket % PAGE[level]
 
@@ -63,10 +68,10 @@ def ancestors(minute: int) -> list[tuple[int, int]]:
     return [(level.number, minute * MINUTE_US // level.width_us) for level in LEVELS]
 
 
-def place_of(level: int, bucket: Any) -> Any:
-    """One number for a bucket of a level, or an array of them: the minute at which it begins, and the level."""
-    minutes = LEVELS[level].width_us // MINUTE_US
-    return np.where(bucket == NONE, 0, bucket * minutes + 1) << _LEVEL_BITS | level
+def place_of(level: Any, bucket: Any) -> Any:
+    """One number for a bucket of a level, or arrays of them: the minute at which it begins, and the level. NONE, which
+    the finest level alone has, comes before all others."""
+    return bucket * _MINUTES[level] + 1 << _LEVEL_BITS | level
 
 
 def place_from(level: Any, minute: Any) -> Any:
@@ -85,6 +90,25 @@ def minute_of_place(place: Any) -> Any:
     return (place >> _LEVEL_BITS) - 1
 
 
-def bucket_of_place(place: Any, level: int) -> Any:
-    """The bucket of places of that level."""
-    return minute_of_place(place) // (LEVELS[level].width_us // MINUTE_US)
+def bucket_of_place(place: Any, level: Any) -> Any:
+    """The bucket of places of that level, or each of its own."""
+    return minute_of_place(place) // _MINUTES[level]
+
+
+def pages_of(places: Any) -> tuple[Any, Any]:
+    """The different pages of an array of places, as numbers that `level_and_page` takes apart, and which of them holds
+    each place."""
+    level = level_of(places)
+    page = minute_of_place(places) // _PAGE_MINUTES[level]
+    found: tuple[Any, Any] = np.unique(page << _LEVEL_BITS | level, return_inverse=True)
+    return found
+
+
+def level_and_page(numbers: Any) -> tuple[Any, Any]:
+    """What `pages_of` packs."""
+    return level_of(numbers), numbers >> _LEVEL_BITS
+
+
+def bucket_in(level: Any, page: Any, child: Any) -> Any:
+    """The bucket that stands in a page where `child_in` says; of arrays."""
+    return page * _PAGE_SIZES[level] + child

@@ -7,14 +7,15 @@ without offset is UTC, fractions beyond µs are cut, numbers are Unix seconds, o
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
 from .request import FIRST_INSTANT_US, LAST_INSTANT_US, NOW, SECOND_US, BeforeEnd, Now
 
 _MILLISECONDS_ABOVE: Final = 20_000_000_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1)
+"""In UTC, as everything here."""
 _TEXT: Final = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
@@ -61,7 +62,7 @@ def start_of(value: object) -> int | BeforeEnd:
 
 def text_of(instant_us: int) -> str:
     """An instant as an answer spells it: UTC with `Z`, no fraction if it is 0, otherwise six digits."""
-    return (_EPOCH + timedelta(microseconds=instant_us)).isoformat()[:-6] + "Z"
+    return (_EPOCH + timedelta(microseconds=instant_us)).isoformat() + "Z"
 
 
 def _from_text(text: str) -> int:

@@ -138,7 +138,7 @@ async def names_of(redis: Redis, settings: Settings) -> CatalogCopy:
     try:
         live = await read_live(link, settings)
         names = CatalogCopy(settings.redis_prefix, GENERATION if live is None else live.generation)
-        names.take((await link.call([names.read()]))[0])
+        names.take(await link.call([names.read()]))
     finally:
         await link.close()
     return names

@@ -52,8 +52,9 @@ class CatalogCopy:
         stand = ("", "") if self._ledger is None else (self._ledger.epoch, self._ledger.seq)
         return ("EVAL", _READ, 3, keys.ledger, keys.flows, keys.deployments, *stand)
 
-    def take(self, reply: list[Any]) -> None:
-        """Move to the state that the reply shows."""
+    def take(self, replies: list[Any]) -> None:
+        """Move to the state that the reply to `read` shows, the only one."""
+        (reply,) = replies
         self._ledger = decode(reply[0])
         if len(reply) > 1:
             self.version += 1

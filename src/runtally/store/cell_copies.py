@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
-from .places import Page, Place, page_in
+from .places import Page, Place
 
 _OVERHEAD: Final = 400
 
@@ -28,12 +28,12 @@ class CellCopies:
         """The page of each place, None where it is not here."""
         return [*map(self._pages.get, places)]
 
-    def put(self, places: Sequence[Place], replies: Sequence[Sequence[Any]]) -> None:
-        """Take what Redis says of each place."""
-        for place, reply in zip(places, replies, strict=True):
+    def put(self, places: Iterable[Place], pages: Iterable[Page]) -> None:
+        """Take the page of each place."""
+        for place, page in zip(places, pages, strict=True):
             if place in self._pages:
                 self._discard(place)
-            page = self._pages[place] = page_in(place, reply)
+            self._pages[place] = page
             self._of_page[place[:2]].append(place)
             self.weight += _weigh(page)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import accumulate, chain, pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,11 +15,13 @@ from ..core.cells import CELL
 from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
 from ..core.levels import NONE, PAGE
-from ..core.rows import Rows
+from ..core.rows import Ints, Rows
 from ..core.scopes import ALL, Scope
 from .cohort_book import ALL_NAME
 from .keys import DIGITS, Keys, raw_bucket
+from .link import Command
 from .records import DEAD, decode_entity
+from .scripts import READ_MINUTES, READ_SCOPE
 
 _OVERHEAD: Final = 200
 
@@ -42,19 +43,21 @@ FLOW_RUN: Final = -3
 
 
 class Reads(NamedTuple):
-    """Places by the way in which they are read: cells, other hashes or fields of them, and raw runs by bucket."""
+    """Places by the way in which they are read: cells that are all of a hash; those of one scope, by its name; other
+    hashes or fields of them; and raw runs by bucket."""
 
     cells: list[Place]
+    scopes: dict[bytes, list[Place]]
     others: list[Place]
     minutes: dict[int, list[int]]
 
     @classmethod
     def of(cls, places: Iterable[Place]) -> Reads:
         """Sort places; blocks are left out."""
-        found = cls([], [], defaultdict(list))
+        found = cls([], defaultdict(list), [], defaultdict(list))
         for place in places:
             if place.level >= 0:
-                found.cells.append(place)
+                (found.cells if place.kind.attribute is None else found.scopes[place.name]).append(place)
             elif place.level == FLOW_RUN or (place.level == RAW and place.bucket == NONE):
                 found.others.append(place)
             elif place.level == RAW:
@@ -63,12 +66,23 @@ class Reads(NamedTuple):
 
     def hashes(self, keys: Keys) -> list[tuple[bytes, tuple[bytes, ...]]]:
         """Of cells and then of others each one's hash, and its fields there, none for all."""
-        found = [(keys.cells(place.kind, place.level, place.bucket), _fields(place)) for place in self.cells]
         # The raw runs without expected time, and flow runs.
-        return found + [
+        others = [
             (keys.raw(NONE), ()) if place.level == RAW else (keys.flow_runs(place.name), (place.name,))
             for place in self.others
         ]
+        return [*((keys.cells(place.kind, place.level, place.bucket), ()) for place in self.cells), *others]
+
+    def scripts(self, keys: Keys, unless: tuple[str, str | int]) -> list[Command]:
+        """What reads the cells of scopes and then the raw runs, unless the ledger stands so."""
+        commands: list[Command] = []
+        for name, places in self.scopes.items():
+            pages = [keys.cells(place.kind, place.level, place.bucket) for place in places]
+            sizes = [PAGE[place.level] for place in places]
+            commands.append(("EVAL", READ_SCOPE, 1 + len(pages), keys.ledger, *pages, *unless, name, *sizes))
+        for bucket, minutes in self.minutes.items():
+            commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *minutes))
+        return commands
 
 
 class Page(NamedTuple):
@@ -82,14 +96,12 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RawMinute:
-    """The runs of one minute as the shard holds them: ids and records in the same order, their rows, and where in
-    `flow_runs` each one's flow run is (0: none).
+    """The runs of one minute as the shard holds them: their rows, and where in `flow_runs` each one's flow run is (0:
+    none).
 
     The rows' CHILD flag is not set: it belongs to the flow run.
     """
 
-    ids: tuple[bytes, ...]
-    records: tuple[bytes, ...]
     rows: Rows
     flow_runs: tuple[bytes | None, ...]
     flow_run: npt.NDArray[np.intp]
@@ -105,14 +117,31 @@ class Reply:
 Copy = RawMinute | Reply | Cohort
 
 
-def page_in(place: Place, reply: Sequence[Any]) -> Page:
-    """What Redis says of a place of cells."""
-    if place.kind.attribute is None:
-        fields, values = reply[::2], reply[1::2]
-    else:
-        fields, values = [*compress(DIGITS, reply)], [*filter(None, reply)]
-    sizes = array("q", [len(value) // CELL.itemsize for value in values])
-    return Page(array("q", map(int, fields)).tobytes(), sizes.tobytes(), b"".join(values))
+def pages_in(replies: Sequence[Sequence[bytes]]) -> list[Page]:
+    """What Redis says of hashes of cells, each as a whole."""
+    first = [0, *accumulate(len(reply) // 2 for reply in replies)]
+    fields = b" ".join(chain.from_iterable(reply[::2] for reply in replies))
+    # The fastest way to read ten thousands of numbers.
+    numbers = np.fromstring(fields, np.int64, sep=" ") if fields else np.empty(0, np.int64)
+    return _pages(first, numbers, [*chain.from_iterable(reply[1::2] for reply in replies)])
+
+
+def scope_pages_in(count: int, reply: Sequence[Any]) -> list[Page]:
+    """What `READ_SCOPE` says of so many pages."""
+    at, numbers = np.divmod(np.array(reply[::2], np.int64), len(DIGITS))
+    return _pages(np.searchsorted(at, np.arange(count + 1)).tolist(), numbers, reply[1::2])
+
+
+def _pages(first: Sequence[int], numbers: Ints, values: Sequence[bytes]) -> list[Page]:
+    """Pages from the values of all of them; `first` is where each one's begin, and the end."""
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    begin = np.concatenate([[0], np.cumsum(lengths)])[first].tolist()
+    at = [each * numbers.itemsize for each in first]
+    packed, sizes, cells = numbers.tobytes(), (lengths // CELL.itemsize).tobytes(), b"".join(values)
+    return [
+        Page(packed[low:high], sizes[low:high], cells[begins:ends])
+        for (low, high), (begins, ends) in zip(pairwise(at), pairwise(begin), strict=True)
+    ]
 
 
 def cohort_in(record: bytes | None) -> Cohort:
@@ -121,14 +150,10 @@ def cohort_in(record: bytes | None) -> Cohort:
     return cohort_of(values)
 
 
-def _fields(place: Place) -> tuple[bytes, ...]:
-    return () if place.kind.attribute is None else tuple(place.name + end for end in DIGITS[: PAGE[place.level]])
-
-
 def weigh(copy: Copy) -> int:
     """About the bytes that a copy takes."""
     if isinstance(copy, RawMinute):
-        return _OVERHEAD + 400 * len(copy.ids)
+        return _OVERHEAD + 150 * len(copy.rows)
     if isinstance(copy, Reply):
         return _OVERHEAD + 150 * len(copy.pairs)
     return 2 * _OVERHEAD

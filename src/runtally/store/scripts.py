@@ -10,23 +10,18 @@ from .records import EXPECTED_AT
 LOOK: Final = """
 local stand = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'cells_expired')
 if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return {} end
-local found = {
-  redis.call('HGETALL', KEYS[1]),
-  redis.call('LRANGE', KEYS[2], ARGV[3], -1),
-  redis.call('LRANGE', KEYS[3], ARGV[4], -1),
-}
-if ARGV[1] == '' then
-  found[4] = redis.call('SMEMBERS', KEYS[4])
-else
-  found[4] = redis.call('ZRANGE', KEYS[5], '(' .. ARGV[2], '+inf', 'BYSCORE')
-  found[5] = redis.call('ZRANGE', KEYS[6], '(' .. ARGV[2], '+inf', 'BYSCORE')
-  if stand[3] ~= ARGV[5] then found[6] = redis.call('SMEMBERS', KEYS[4]) end
-end
+local found = {redis.call('HGETALL', KEYS[1])}
+if stand[1] ~= ARGV[1] then return found end
+found[2] = redis.call('LRANGE', KEYS[2], ARGV[3], -1)
+found[3] = redis.call('LRANGE', KEYS[3], ARGV[4], -1)
+found[4] = redis.call('ZRANGE', KEYS[5], '(' .. ARGV[2], '+inf', 'BYSCORE')
+found[5] = redis.call('ZRANGE', KEYS[6], '(' .. ARGV[2], '+inf', 'BYSCORE')
+if stand[3] ~= ARGV[5] then found[6] = redis.call('SMEMBERS', KEYS[4]) end
 return found
 """
-"""Server-side: nothing if the ledger stands where it stood (ARGV: epoch and seq, empty at first), else it and what is
-new: states, cohorts (ARGV: how many are known), touched minutes and flow runs, and all days if some may have gone
-(ARGV: up to where they had been put away); at first all days in their place."""
+"""Server-side: nothing if the ledger stands where it stood (ARGV: epoch and seq), else it and, in the same epoch, what
+is new: states, cohorts (ARGV: how many are known), touched minutes and flow runs, and all days if some may have
+gone (ARGV: up to where they had been put away)."""
 
 STILL: Final = """
 local moved = {}
@@ -57,6 +52,32 @@ return found
 """
 """Server-side: of each hash (KEYS but the first) some fields (ARGV but the first two: how many, and they), or all if
 there are none; nothing if the ledger stands as said."""
+
+READ_SCOPE: Final = """
+local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
+local fields_of = {}
+for at = 2, #KEYS do
+  local size = tonumber(ARGV[at + 2])
+  local fields = fields_of[size]
+  if not fields then
+    fields = {}
+    for child = 1, size do fields[child] = ARGV[3] .. (child - 1) end
+    fields_of[size] = fields
+  end
+  local cells = redis.call('HMGET', KEYS[at], unpack(fields))
+  for child = 1, size do
+    if cells[child] then
+      found[#found + 1] = (at - 2) * 10 + child - 1
+      found[#found + 1] = cells[child]
+    end
+  end
+end
+return found
+"""
+"""Server-side: of pages (KEYS but the first) the cells of one scope (the third of ARGV; then how many buckets each page
+has): for each bucket that has any a number, ten times that of its page and where it stands there, and they; nothing if
+the ledger stands as said. Most have none: to say so of each takes longer than all else."""
 
 READ_MINUTES: Final = f"""
 local found, of_minute, stand = {{}}, {{}}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.cohorts import Cohort
-from ..core.groups import FLAG_BITS, MAX_STATES, NO_TYPE, OTHER, TYPE_CODES, State, States
+from ..core.groups import State
 from ..core.levels import COARSEST, MINUTE_US, NONE, ancestors, page_of
-from ..core.rows import Rows
 from ..core.scopes import ALL
 from ..errors import NotReadyError
 from . import ledger as ledgers
@@ -29,18 +28,24 @@ from .flow_runs import FlowRuns
 from .keys import Keys, raw_bucket
 from .ledger import Ledger, Stand
 from .link import Command
-from .places import BLOCK, FLOW_RUN, RAW, Copy, Page, Place, RawMinute, Reads, Reply, cohort_in, weigh
-from .records import (
-    decode_cohorts,
-    decode_states,
-    flow_run_of,
-    rows_of,
-    state_in_tail,
+from .places import (
+    BLOCK,
+    FLOW_RUN,
+    RAW,
+    Copy,
+    Page,
+    Place,
+    RawMinute,
+    Reads,
+    Reply,
+    cohort_in,
+    pages_in,
+    scope_pages_in,
+    weigh,
 )
-from .scripts import LOOK, READ, READ_MINUTES
-
-_FIRST_EXTRA: Final = MAX_STATES + 1
-
+from .records import decode_cohorts, flow_run_of, rows_of
+from .scripts import LOOK, READ
+from .view_states import ViewStates
 
 _ANYWHERE: Final = ("", "")
 """Where no ledger stands."""
@@ -77,15 +82,14 @@ class View:
         self._cohort_records: list[bytes] = []
         self._cohorts_before: tuple[list[bytes], list[Cohort]] = ([], [])
         self._ledger: Ledger | None = None
-        self._states = States()
-        self._extra: dict[State, int] = {}
-        self._type_codes: npt.NDArray[np.uint8] = self._states.type_codes
+        self._states = ViewStates()
         self._stale = True
+        self._look_commands = 0
         self._forgotten = 0
         self.days: set[int] = set()
         self._budget_bytes = budget_bytes
         self._asked: dict[int, Asked] = {}
-        self.blocks = BlockCopies(self._keys, budget_bytes, self._name_others)
+        self.blocks = BlockCopies(self._keys, budget_bytes, self._states.name_others)
         self.flow_runs = FlowRuns(self._keys)
 
     def follow(self, prefix: str, generation: str) -> None:
@@ -119,20 +123,16 @@ class View:
     @property
     def type_codes(self) -> npt.NDArray[np.uint8]:
         """State type by state number, for the numbers that this view's cells and rows use."""
-        return self._type_codes
+        return self._states.type_codes
 
     @property
     def states_version(self) -> tuple[int, int, int]:
         """Another value whenever `states` may give something else."""
-        return self._forgotten, len(self._states), len(self._extra)
+        return self._forgotten, *self._states.version
 
     def states(self) -> Iterator[tuple[int, State]]:
         """All (number, state) of the shard, and of runs beyond its cap that this view has met."""
-        for number, state in enumerate(self._states.names):
-            if state is not None:
-                yield number, state
-        for state, number in self._extra.items():
-            yield number, state
+        return iter(self._states)
 
     def cells(self, places: Sequence[Place]) -> list[Page | None]:
         """The pages of places, None where they are not here."""
@@ -151,14 +151,15 @@ class View:
         found, self._dropped = self._dropped, Dropped(set(), set())
         return found
 
-    def raw(self, minute: int) -> RawMinute | None:
-        """The raw runs of a minute, None when they are not here."""
-        place = Place(RAW, minute)
-        found = self._use(place)
-        if isinstance(found, Reply):
-            found = self._raw_minute(found.pairs)
-            self._copies.put(place, found)
-        assert found is None or isinstance(found, RawMinute)
+    def raw(self, minutes: Sequence[int]) -> list[RawMinute | None]:
+        """The raw runs of each minute, None where they are not here."""
+        places = [Place(RAW, minute) for minute in minutes]
+        found: list[Any] = [*map(self._use, places)]
+        fresh = [at for at, copy in enumerate(found) if isinstance(copy, Reply)]
+        decoded = self._raw_minutes([found[at].pairs for at in fresh]) if fresh else []
+        for at, minute in zip(fresh, decoded, strict=True):
+            found[at] = minute
+            self._copies.put(places[at], minute)
         return found
 
     def reads(self, wanted: Iterable[Place]) -> list[Command]:
@@ -167,11 +168,18 @@ class View:
         What changed lately and was asked for again is read along if the shard has moved: it is likely to have changed.
         """
         keys = self._keys
-        stand = _ANYWHERE if self._stale or self._ledger is None else (self._ledger.epoch, self._ledger.seq)
-        expired = 0 if self._ledger is None else self._ledger.cells_expired
-        known = len(self._states) - len(States()), len(self.cohorts), expired
-        looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
-        commands: list[Command] = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
+        commands: list[Command]
+        stand: tuple[str, str | int]
+        if self._stale or self._ledger is None:
+            stand = _ANYWHERE
+            commands = [("HGETALL", keys.ledger), *(("LRANGE", key, 0, -1) for key in (keys.states, keys.cohorts))]
+            commands.append(("SMEMBERS", keys.days))
+        else:
+            stand = self._ledger.epoch, self._ledger.seq
+            known = self._states.known, len(self.cohorts), self._ledger.cells_expired
+            looked_at = (keys.ledger, keys.states, keys.cohorts, keys.days, keys.touched, keys.touched_ids)
+            commands = [("EVAL", LOOK, len(looked_at), *looked_at, *stand, *known)]
+        self._look_commands = len(commands)
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         places = dict.fromkeys(wanted)
@@ -193,14 +201,15 @@ class View:
             fields = chain.from_iterable((len(fields), *fields) for _, fields in hashes)
             commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *(key for key, _ in hashes), *stand, *fields))
         for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
-            for bucket, those in read.minutes.items():
-                commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *those))
+            commands += read.scripts(keys, unless)
         return commands
 
     def take(self, replies: list[Any]) -> None:
         """Move to the state that the replies to `reads` show."""
         rest = iter(replies)
-        look = next(rest)
+        look = [*islice(rest, self._look_commands)]
+        if self._look_commands == 1:
+            (look,) = look
         if look and not self._move(look):
             return
         if self.flow_runs.known:
@@ -215,9 +224,9 @@ class View:
         now, along = self._read
         found = [*islice(rest, len(now.cells) + len(now.others))]
         found_along = next(rest) if along.cells or along.others else ()
-        self._put(now, found, [next(rest) for _ in now.minutes])
+        self._put(now, found, rest)
         if look:
-            self._put(along, found_along, [next(rest) for _ in along.minutes])
+            self._put(along, found_along, rest)
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
     def _move(self, look: list[Any]) -> bool:
@@ -243,7 +252,7 @@ class View:
                 self._lose(Place(FLOW_RUN, 0, ALL, flow_run))
             if self._dropped is not None:
                 self._dropped.flow_runs.update(look[4])
-        self._extend(decode_states(look[1]))
+        self._states.extend(look[1])
         self._meet_cohorts(look[2])
         return True
 
@@ -256,10 +265,12 @@ class View:
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
 
-    def _put(self, read: Reads, found: Sequence[Any], of_minutes: Sequence[Any]) -> None:
-        self._cells.put(read.cells, found[: len(read.cells)])
+    def _put(self, read: Reads, found: Sequence[Any], of_scripts: Iterator[Any]) -> None:
+        self._cells.put(read.cells, pages_in(found[: len(read.cells)]))
+        for places in read.scopes.values():
+            self._cells.put(places, scope_pages_in(len(places), next(of_scripts)))
         raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
-        replies = chain(found[len(read.cells) :], *of_minutes)
+        replies = chain(found[len(read.cells) :], chain.from_iterable(islice(of_scripts, len(read.minutes))))
         for place, reply in zip([*read.others, *raw], replies, strict=True):
             self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(*reply))
 
@@ -281,11 +292,9 @@ class View:
         if self.cohorts:
             self._cohorts_before = self._cohort_records, self.cohorts
         self._cohort_records, self.cohorts = [], []
-        self.blocks = BlockCopies(self._keys, self._budget_bytes, self._name_others)
+        self._states = ViewStates()
+        self.blocks = BlockCopies(self._keys, self._budget_bytes, self._states.name_others)
         self.flow_runs = FlowRuns(self._keys)
-        self._states = States()
-        self._extra = {}
-        self._type_codes = self._states.type_codes
         self._stale = True
         self.days = set()
 
@@ -322,34 +331,16 @@ class View:
             self._hot[place] = _HOT_MOVES
         return self._copies.get(place)
 
-    def _extend(self, states: Iterable[State]) -> None:
-        self._states.extend(states)
-        self._renew_type_codes()
-
-    def _renew_type_codes(self) -> None:
-        if not self._extra:
-            self._type_codes = self._states.type_codes
-            return
-        codes = np.full(_FIRST_EXTRA + len(self._extra), NO_TYPE, np.uint8)
-        codes[: len(self._states)] = self._states.type_codes
-        codes[_FIRST_EXTRA:] = [TYPE_CODES[state[0]] for state in self._extra]
-        self._type_codes = codes
-
-    def _raw_minute(self, reply: list[bytes]) -> RawMinute:
-        ids, records = tuple(reply[::2]), tuple(reply[1::2])
+    def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
+        records = [*chain.from_iterable(reply[1::2] for reply in replies)]
         rows = rows_of(records, np.zeros(len(records), np.bool_))
-        self._name_others(rows, records)
-        flow_runs: dict[bytes | None, int] = {None: 0}
-        numbers = [flow_runs.setdefault(flow_run_of(record), len(flow_runs)) for record in records]
-        return RawMinute(ids, records, rows, tuple(flow_runs), np.array(numbers, np.intp))
-
-    def _name_others(self, rows: Rows, records: Sequence[bytes]) -> None:
-        """Give runs whose state is past the shard's cap a number of this view's own."""
-        beyond = np.flatnonzero(rows.group >> FLAG_BITS == OTHER).tolist()
-        if beyond:
-            known = len(self._extra)
-            for at in beyond:
-                number = self._extra.setdefault(state_in_tail(records[at]), _FIRST_EXTRA + len(self._extra))
-                rows.group[at] = number << FLAG_BITS | int(rows.group[at]) & (1 << FLAG_BITS) - 1
-            if len(self._extra) != known:
-                self._renew_type_codes()
+        self._states.name_others(rows, records)
+        whose = map(flow_run_of, records)
+        found: list[RawMinute] = []
+        end = 0
+        for reply in replies:
+            begin, end = end, end + len(reply) // 2
+            flow_runs: dict[bytes | None, int] = {None: 0}
+            numbers = [flow_runs.setdefault(flow_run, len(flow_runs)) for flow_run in islice(whose, end - begin)]
+            found.append(RawMinute(rows.take(slice(begin, end)), tuple(flow_runs), np.array(numbers, np.intp)))
+        return found
