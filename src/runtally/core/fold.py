@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .cells import EARLIEST, LATEST, SUM_LIMIT, Kinds, Sums, blank, joined, selected, summed
-from .levels import LEVELS, MINUTE_US, NONE, place_from
+from .levels import LEVELS, MINUTE_US, MINUTES, NONE, place_from
 from .rows import NULL, Ints, Rows
 from .scopes import Scope
 
@@ -24,7 +24,6 @@ _STEPS: Final = (_LEVELS[:2], _LEVELS[2:])
 """Levels that are made of the same sums, those of the first of them: an hour's are far fewer than its minutes'."""
 _FEW: Final = 64
 """Up to so many rows, the steps cost more than they save."""
-_MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
 
 
 def fold(rows: Rows, new: int, cohorts: Ints, scopes: Mapping[Scope, Ints], type_codes: npt.NDArray[np.uint8]) -> Sums:
@@ -43,7 +42,7 @@ def fold(rows: Rows, new: int, cohorts: Ints, scopes: Mapping[Scope, Ints], type
     for levels in _STEPS:
         if levels[0] > 0:
             fine = selected(fine, fine.bucket != NONE)
-            _lift(fine, _MINUTES[levels[0]], type_codes)
+            _lift(fine, MINUTES[levels[0]], type_codes)
             fine = summed(fine)
         parts.append(_spread(fine, levels, scopes, type_codes))
     return joined(parts)
@@ -90,7 +89,7 @@ def _spread(
     spread = selected(fine, entry)
     spread.scope = scope[kept]
     level = level_of_way[way]
-    _lift(spread, _MINUTES[level], type_codes)
+    _lift(spread, MINUTES[level], type_codes)
     spread.bucket = place_from(level, spread.bucket)
     return spread
 

@@ -46,9 +46,10 @@ FINEST: Final = LEVELS[0]
 COARSEST: Final = LEVELS[-1]
 
 
-_MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
+MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
+"""By level, the width of a bucket in minutes."""
 _PAGE_SIZES: Final = np.array(PAGE)
-_PAGE_MINUTES: Final = _MINUTES * _PAGE_SIZES
+_PAGE_MINUTES: Final = MINUTES * _PAGE_SIZES
 
 
 def page_of(level: int, bucket: int) -> int:
@@ -71,12 +72,11 @@ def ancestors(minute: int) -> list[tuple[int, int]]:
 def place_of(level: Any, bucket: Any) -> Any:
     """One number for a bucket of a level, or arrays of them: the minute at which it begins, and the level. NONE, which
     the finest level alone has, comes before all others."""
-    return bucket * _MINUTES[level] + 1 << _LEVEL_BITS | level
+    return place_from(level, bucket * MINUTES[level])
 
 
 def place_from(level: Any, minute: Any) -> Any:
-    """The place of that level that begins at a minute, or arrays of them; of `NONE` that of the runs without expected
-    times."""
+    """The place of that level that begins at a minute, or arrays of them; of `NONE` that of `NONE`."""
     return minute + 1 << _LEVEL_BITS | level
 
 
@@ -92,7 +92,7 @@ def minute_of_place(place: Any) -> Any:
 
 def bucket_of_place(place: Any, level: Any) -> Any:
     """The bucket of places of that level, or each of its own."""
-    return minute_of_place(place) // _MINUTES[level]
+    return minute_of_place(place) // MINUTES[level]
 
 
 def pages_of(places: Any) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast
 import numpy as np
 
 from ..core.cells import CELL, Sums, merged, pack, selected, summed, unpack
-from ..core.levels import LEVELS, MINUTE_US, PAGE, level_of, minute_of_place
+from ..core.levels import PAGE, bucket_of_place, level_of
 from ..core.rows import Ints
 from ..core.scopes import Scope
 from .bounded import Bounded
@@ -25,7 +25,6 @@ _WEIGHT: Final = 180
 """Rough memory of one remembered place besides its cells."""
 _SCOPE_BITS: Final = 32
 _PAGE: Final = np.array(PAGE, np.int64)
-_MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
 _ANY: Final = np.zeros(1, np.int64)
 
 Names = Sequence[tuple[Scope, bytes]]
@@ -72,7 +71,7 @@ class Rollups:
         touched = _Touched(numbers.tolist(), *self._named(place, scope, names))
         known = await self._read(touched)
         level = level_of(place)
-        bucket = minute_of_place(place) // _MINUTES[level]
+        bucket = bucket_of_place(place, level)
         of_cell = np.repeat(np.arange(len(known)), [len(cells) // CELL.itemsize for cells in known])
         old = unpack(np.frombuffer(b"".join(known), CELL), bucket[of_cell], _ANY, level[of_cell])
         # Its number stands for a place and scope while cells are brought together.
@@ -87,7 +86,7 @@ class Rollups:
     def _named(self, place: Ints, scope: Ints, names: Names) -> tuple[list[bytes], list[bytes]]:
         """The key of the hash that holds the cells of a scope at a place, and the field; of columns of them."""
         level = level_of(place)
-        page, child = np.divmod(minute_of_place(place) // _MINUTES[level], _PAGE[level])
+        page, child = np.divmod(bucket_of_place(place, level), _PAGE[level])
         named: dict[tuple[Scope, int, int], bytes] = {}
         keys, fields = [], []
         columns = (level.tolist(), page.tolist(), child.tolist(), scope.tolist())
