@@ -62,7 +62,7 @@ RULES = (
     ),
     Rule("api/answer.py", "+ (beyond > 0)", "", "an instant inside of a minute divides it", ANSWERS),
     # -- whose cells they are
-    Rule("store/scripts.py", "(at - 2) * 10 + child - 1", "(at - 2) * 10", "each bucket has its own cells", ANSWERS),
+    Rule("store/scripts.py", "(at - 1) * 10 + child - 1", "(at - 1) * 10", "each bucket has its own cells", ANSWERS),
     Rule("api/numbering.py", "[first[position] + index]", "[index]", "each shard has its own numbers", ANSWERS),
     Rule(
         "api/sums.py", "here = [None not in stored", "here = [stored != (None,)", "all shards' cells are there", ANSWERS

@@ -106,23 +106,25 @@ class Shards:
                 return
             if _LIVE not in moved:
                 chosen = [at - _FIRST_VIEW for at in moved if at >= _FIRST_VIEW]
-        await self._move(link, chosen, wanted)
+        await self._move(link, chosen, wanted, along=True)
         self._seen = self.begun
 
     async def read(self, wanted: Wanted) -> None:
         """Read what is wanted, moving only the views that it is wanted of: enough where a refresh for the same question
         came before and nothing was read beside it. Raises as `refresh` does."""
         seen, self._seen = self._seen, 0
-        await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted)
+        await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted, along=False)
         self._seen = seen
 
-    async def _move(self, link: Link, chosen: Collection[int], wanted: Wanted) -> None:
-        """Move the chosen views, and all if another generation is live."""
+    async def _move(self, link: Link, chosen: Collection[int], wanted: Wanted, *, along: bool) -> None:
+        """Move the chosen views, and all if another generation is live; for `along` see `View.reads`."""
         self._still = None
         while True:
             followed = self._live
             views = [self.views[position] for position in chosen]
-            reads = (view.reads(wanted.get(position, ())) for position, view in zip(chosen, views, strict=True))
+            reads = (
+                view.reads(wanted.get(position, ()), along=along) for position, view in zip(chosen, views, strict=True)
+            )
 
             def of_followed(take: Taker, followed: Live | None = followed) -> Taker:
                 def taker(replies: list[Any]) -> None:

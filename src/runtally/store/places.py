@@ -14,14 +14,14 @@ import numpy.typing as npt
 from ..core.cells import CELL
 from ..core.changes import FLOW_RUN as FLOW_RUN_FIELDS
 from ..core.cohorts import Cohort, cohort_of
-from ..core.levels import NONE, PAGE
+from ..core.levels import MINUTE_US, NONE, PAGE
 from ..core.rows import Ints, Rows
 from ..core.scopes import ALL, Scope
 from .cohort_book import ALL_NAME
 from .keys import DIGITS, Keys, raw_bucket
 from .link import Command
-from .records import DEAD, decode_entity
-from .scripts import READ_MINUTES, READ_SCOPE
+from .records import DEAD, decode_entity, fixed_columns
+from .scripts import READ_SCOPE
 
 _OVERHEAD: Final = 200
 
@@ -64,25 +64,24 @@ class Reads(NamedTuple):
                 found.minutes[raw_bucket(place.bucket)].append(place.bucket)
         return found
 
-    def hashes(self, keys: Keys) -> list[tuple[bytes, tuple[bytes, ...]]]:
-        """Of cells and then of others each one's hash, and its fields there, none for all."""
-        # The raw runs without expected time, and flow runs.
-        others = [
-            (keys.raw(NONE), ()) if place.level == RAW else (keys.flow_runs(place.name), (place.name,))
-            for place in self.others
+    def commands(self, keys: Keys) -> list[Command]:
+        """What reads them: cells and others one by one, then those of scopes by name, and raw runs by bucket. As a rule
+        not in scripts, which turn every value twice and take five times as long."""
+        return [
+            *(("HGETALL", keys.cells(place.kind, place.level, place.bucket)) for place in self.cells),
+            # The raw runs without expected time, and flow runs.
+            *(
+                ("HVALS", keys.raw(NONE)) if place.level == RAW else ("HMGET", keys.flow_runs(place.name), place.name)
+                for place in self.others
+            ),
+            *(_of_scope(keys, name, places) for name, places in self.scopes.items()),
+            *(("HVALS", keys.raw(bucket)) for bucket in self.minutes),
         ]
-        return [*((keys.cells(place.kind, place.level, place.bucket), ()) for place in self.cells), *others]
 
-    def scripts(self, keys: Keys, unless: tuple[str, str | int]) -> list[Command]:
-        """What reads the cells of scopes and then the raw runs, unless the ledger stands so."""
-        commands: list[Command] = []
-        for name, places in self.scopes.items():
-            pages = [keys.cells(place.kind, place.level, place.bucket) for place in places]
-            sizes = [PAGE[place.level] for place in places]
-            commands.append(("EVAL", READ_SCOPE, 1 + len(pages), keys.ledger, *pages, *unless, name, *sizes))
-        for bucket, minutes in self.minutes.items():
-            commands.append(("EVAL", READ_MINUTES, 2, keys.ledger, keys.raw(bucket), *unless, *minutes))
-        return commands
+
+def _of_scope(keys: Keys, name: bytes, places: Sequence[Place]) -> Command:
+    pages = [keys.cells(place.kind, place.level, place.bucket) for place in places]
+    return ("EVAL", READ_SCOPE, len(pages), *pages, name, *(PAGE[place.level] for place in places))
 
 
 class Page(NamedTuple):
@@ -111,7 +110,7 @@ class RawMinute:
 class Reply:
     """A minute's raw runs that nobody has looked at yet."""
 
-    pairs: list[bytes]
+    records: list[bytes]
 
 
 Copy = RawMinute | Reply | Cohort
@@ -144,6 +143,18 @@ def _pages(first: Sequence[int], numbers: Ints, values: Sequence[bytes]) -> list
     ]
 
 
+def minutes_in(minutes: Sequence[int], replies: Sequence[Sequence[bytes]]) -> list[Reply]:
+    """What Redis says of raw buckets, of some of their minutes."""
+    records = [*chain.from_iterable(replies)]
+    minute = fixed_columns(records)["expected"] // MINUTE_US
+    order = minute.argsort(kind="stable")
+    minute = minute[order]
+    first = np.searchsorted(minute, minutes).tolist()
+    last = np.searchsorted(minute, minutes, side="right").tolist()
+    at = order.tolist()
+    return [Reply([records[one] for one in at[begin:end]]) for begin, end in zip(first, last, strict=True)]
+
+
 def cohort_in(record: bytes | None) -> Cohort:
     """The cohort of the task runs of a flow run that is there or only referred to; a deleted one has none."""
     values = None if record in (None, DEAD) else decode_entity(record or b"", len(FLOW_RUN_FIELDS.state_fields)).values
@@ -155,5 +166,5 @@ def weigh(copy: Copy) -> int:
     if isinstance(copy, RawMinute):
         return _OVERHEAD + 150 * len(copy.rows)
     if isinstance(copy, Reply):
-        return _OVERHEAD + 150 * len(copy.pairs)
+        return _OVERHEAD + 150 * len(copy.records)
     return 2 * _OVERHEAD

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..core.levels import MINUTE_US
-from .records import EXPECTED_AT
-
 LOOK: Final = """
 local stand = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'cells_expired')
 if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return {} end
@@ -35,66 +32,26 @@ return moved
 """Server-side: the numbers, from 0 on, of those keys that do not say what they said: the first one a hash (all of it,
 in words, is the first of ARGV), the others ledgers (ARGV: epoch and seq of each)."""
 
-READ: Final = """
-local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
-local first = 3
-for at = 2, #KEYS do
-  local last = first + ARGV[first]
-  if last == first then
-    found[at - 1] = redis.call('HGETALL', KEYS[at])
-  else
-    found[at - 1] = redis.call('HMGET', KEYS[at], unpack(ARGV, first + 1, last))
-  end
-  first = last + 1
-end
-return found
-"""
-"""Server-side: of each hash (KEYS but the first) some fields (ARGV but the first two: how many, and they), or all if
-there are none; nothing if the ledger stands as said."""
-
 READ_SCOPE: Final = """
-local found, stand = {}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
-local fields_of = {}
-for at = 2, #KEYS do
-  local size = tonumber(ARGV[at + 2])
+local found, fields_of = {}, {}
+for at = 1, #KEYS do
+  local size = tonumber(ARGV[at + 1])
   local fields = fields_of[size]
   if not fields then
     fields = {}
-    for child = 1, size do fields[child] = ARGV[3] .. (child - 1) end
+    for child = 1, size do fields[child] = ARGV[1] .. (child - 1) end
     fields_of[size] = fields
   end
   local cells = redis.call('HMGET', KEYS[at], unpack(fields))
   for child = 1, size do
     if cells[child] then
-      found[#found + 1] = (at - 2) * 10 + child - 1
+      found[#found + 1] = (at - 1) * 10 + child - 1
       found[#found + 1] = cells[child]
     end
   end
 end
 return found
 """
-"""Server-side: of pages (KEYS but the first) the cells of one scope (the third of ARGV; then how many buckets each page
-has): for each bucket that has any a number, ten times that of its page and where it stands there, and they; nothing if
-the ledger stands as said. Most have none: to say so of each takes longer than all else."""
-
-READ_MINUTES: Final = f"""
-local found, of_minute, stand = {{}}, {{}}, redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-if stand[1] == ARGV[1] and stand[2] == ARGV[2] then return found end
-for at = 3, #ARGV do
-  found[at - 2] = {{}}
-  of_minute[tonumber(ARGV[at])] = found[at - 2]
-end
-local pairs = redis.call('HGETALL', KEYS[2])
-for at = 1, #pairs, 2 do
-  local runs = of_minute[math.floor(struct.unpack('<i8', pairs[at + 1], {EXPECTED_AT + 1}) / {MINUTE_US})]
-  if runs then
-    runs[#runs + 1] = pairs[at]
-    runs[#runs + 1] = pairs[at + 1]
-  end
-end
-return found
-"""
-"""Server-side: of each minute (ARGV but the first two) of a raw bucket (the second key) ids and records; nothing if the
-ledger stands as said."""
+"""Server-side: of pages (KEYS) the cells of one scope (the first of ARGV; then how many buckets each page has): for
+each bucket that has any a number, ten times that of its page and where it stands there, and they. Most have none: to
+say so of each takes longer than all else."""

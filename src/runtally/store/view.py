@@ -39,16 +39,15 @@ from .places import (
     Reads,
     Reply,
     cohort_in,
+    minutes_in,
     pages_in,
     scope_pages_in,
     weigh,
 )
 from .records import decode_cohorts, flow_run_of, rows_of
-from .scripts import LOOK, READ
+from .scripts import LOOK
 from .view_states import ViewStates
 
-_ANYWHERE: Final = ("", "")
-"""Where no ledger stands."""
 _HOT_MOVES: Final = 8
 """For so many moves of the shard after it was last asked for, a place that changed before is read along."""
 _MAX_HOT: Final = 400
@@ -74,7 +73,7 @@ class View:
         self._copies: Bounded[Place, Copy] = Bounded(budget_bytes, weigh)
         self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
-        self._read: tuple[Reads, Reads] = (Reads.of(()), Reads.of(()))
+        self._read = Reads.of(())
         self._lost: set[Place] = set()
         self._hot: dict[Place, int] = {}
         self._dropped: Dropped | None = Dropped(set(), set())
@@ -156,22 +155,21 @@ class View:
         places = [Place(RAW, minute) for minute in minutes]
         found: list[Any] = [*map(self._use, places)]
         fresh = [at for at, copy in enumerate(found) if isinstance(copy, Reply)]
-        decoded = self._raw_minutes([found[at].pairs for at in fresh]) if fresh else []
+        decoded = self._raw_minutes([found[at].records for at in fresh]) if fresh else []
         for at, minute in zip(fresh, decoded, strict=True):
             found[at] = minute
             self._copies.put(places[at], minute)
         return found
 
-    def reads(self, wanted: Iterable[Place]) -> list[Command]:
+    def reads(self, wanted: Iterable[Place], *, along: bool = False) -> list[Command]:
         """The commands of a refresh; their replies, read in one MULTI, go to `take`.
 
-        What changed lately and was asked for again is read along if the shard has moved: it is likely to have changed.
+        What changed lately and was asked for again is read `along`, where the shard is known to have moved: it is
+        likely to have changed.
         """
         keys = self._keys
         commands: list[Command]
-        stand: tuple[str, str | int]
         if self._stale or self._ledger is None:
-            stand = _ANYWHERE
             commands = [("HGETALL", keys.ledger), *(("LRANGE", key, 0, -1) for key in (keys.states, keys.cohorts))]
             commands.append(("SMEMBERS", keys.days))
         else:
@@ -192,17 +190,9 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket] = self.blocks.question(place.bucket)
             commands += asked.commands
-        self._read = Reads.of(places), Reads.of(place for place in self._hot if place not in places)
-        now, along = self._read
-        # A script turns every value twice, which takes five times as long as to send it.
-        commands += [("HMGET", key, *fields) if fields else ("HGETALL", key) for key, fields in now.hashes(keys)]
-        if along.cells or along.others:
-            hashes = along.hashes(keys)
-            fields = chain.from_iterable((len(fields), *fields) for _, fields in hashes)
-            commands.append(("EVAL", READ, 1 + len(hashes), keys.ledger, *(key for key, _ in hashes), *stand, *fields))
-        for unless, read in zip((_ANYWHERE, stand), self._read, strict=True):
-            commands += read.scripts(keys, unless)
-        return commands
+        hot = (place for place in self._hot if place not in places)
+        self._read = Reads.of(chain(places, hot) if along else places)
+        return commands + self._read.commands(keys)
 
     def take(self, replies: list[Any]) -> None:
         """Move to the state that the replies to `reads` show."""
@@ -221,12 +211,8 @@ class View:
         for place in self._blocks_read:
             asked = self._asked[place.bucket]
             self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
-        now, along = self._read
-        found = [*islice(rest, len(now.cells) + len(now.others))]
-        found_along = next(rest) if along.cells or along.others else ()
-        self._put(now, found, rest)
+        self._put(self._read, rest)
         if look:
-            self._put(along, found_along, rest)
             self._hot = {place: left - 1 for place, left in self._hot.items() if left}
 
     def _move(self, look: list[Any]) -> bool:
@@ -265,14 +251,16 @@ class View:
         self._cohort_records += records
         self.cohorts += decode_cohorts(records)
 
-    def _put(self, read: Reads, found: Sequence[Any], of_scripts: Iterator[Any]) -> None:
-        self._cells.put(read.cells, pages_in(found[: len(read.cells)]))
-        for places in read.scopes.values():
-            self._cells.put(places, scope_pages_in(len(places), next(of_scripts)))
-        raw = [Place(RAW, minute) for minutes in read.minutes.values() for minute in minutes]
-        replies = chain(found[len(read.cells) :], chain.from_iterable(islice(of_scripts, len(read.minutes))))
-        for place, reply in zip([*read.others, *raw], replies, strict=True):
+    def _put(self, read: Reads, replies: Iterator[Any]) -> None:
+        self._cells.put(read.cells, pages_in([*islice(replies, len(read.cells))]))
+        for place, reply in zip(read.others, replies, strict=False):
             self._copies.put(place, Reply(reply) if place.level == RAW else cohort_in(*reply))
+        for places in read.scopes.values():
+            self._cells.put(places, scope_pages_in(len(places), next(replies)))
+        minutes = [*chain.from_iterable(read.minutes.values())]
+        if minutes:
+            for minute, found in zip(minutes, minutes_in(minutes, [*replies]), strict=True):
+                self._copies.put(Place(RAW, minute), found)
 
     def trim(self) -> None:
         """Keep within the memory budget: not in the middle of an answer."""
@@ -332,14 +320,14 @@ class View:
         return self._copies.get(place)
 
     def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
-        records = [*chain.from_iterable(reply[1::2] for reply in replies)]
+        records = [*chain.from_iterable(replies)]
         rows = rows_of(records, np.zeros(len(records), np.bool_))
         self._states.name_others(rows, records)
         whose = map(flow_run_of, records)
         found: list[RawMinute] = []
         end = 0
         for reply in replies:
-            begin, end = end, end + len(reply) // 2
+            begin, end = end, end + len(reply)
             flow_runs: dict[bytes | None, int] = {None: 0}
             numbers = [flow_runs.setdefault(flow_run, len(flow_runs)) for flow_run in islice(whose, end - begin)]
             found.append(RawMinute(rows.take(slice(begin, end)), tuple(flow_runs), np.array(numbers, np.intp)))
