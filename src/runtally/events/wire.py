@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from ..core.changes import ENTITIES, Action, Change, EntityName
 from ..errors import BadEventError
 from . import prefect
-from .contract import CONTRACT, REQUIRED, Kind, bad, struct_of
+from .contract import CONTRACT, REQUIRED, Field, Kind, bad, struct_of
 from .ids import identity, known_identity, uuid_text
 from .times import duration_us, micros
 
@@ -167,23 +167,26 @@ def _change(name: EntityName, action: Action, occurred_us: int, data: Any, prefi
         values.append(state)
         given, bit = int(snapshot or state is not None), 2
     plan = _PLANS[name]
-    for (field, kind, named), raw in zip(plan.fields, plan.of(data), strict=True):
+    for (field, null, converted), raw in zip(plan.fields, plan.of(data), strict=True):
         if raw is UNSET and not snapshot:
             values.append(None)
         else:
             given |= bit
-            values.append(_value(kind, named, None if raw is UNSET else raw, prefix, field))
+            if raw is None or raw is UNSET:
+                values.append(null)
+            else:
+                values.append(raw if converted is None else converted(raw, prefix + field))
         bit <<= 1
     return Change(name, action, own, flow_run, occurred_us, given, tuple(values))
 
 
 def _state(data: Any, snapshot: bool, prefix: str) -> tuple[str, str, int] | None:
     parts = (data.state_type, data.state_name, data.state_timestamp)
-    if not any(_speaks(part, snapshot) for part in parts):
-        return None
-    for name, part in zip(_STATE_PARTS, parts, strict=True):
-        if part is UNSET or part is None:
-            raise bad("missing field", f"{prefix}{name}: {_WHOLE_STATE}")
+    if None in parts or UNSET in parts:
+        if not any(_speaks(part, snapshot) for part in parts):
+            return None
+        name = next(name for name, part in zip(_STATE_PARTS, parts, strict=True) if part is UNSET or part is None)
+        raise bad("missing field", f"{prefix}{name}: {_WHOLE_STATE}")
     return (parts[0], parts[1], micros(parts[2], f"{prefix}state_timestamp"))
 
 
@@ -192,34 +195,34 @@ def _speaks(raw: Any, snapshot: bool) -> bool:
     return raw is not UNSET and not (snapshot and raw is None)
 
 
-def _value(kind: Kind, named: EntityName | None, raw: Any, prefix: str, field: str) -> Any:
-    if raw is None:
-        return _NULLS.get(kind)
-    if kind == "time":
-        return micros(raw, f"{prefix}{field}")
-    if named is not None:
-        return known_identity(named, raw)
-    if kind == "seconds":
-        return duration_us(raw, f"{prefix}{field}")
-    if kind == "creator":
-        return (None if raw.id is None else uuid_text(raw.id), raw.type)
-    return raw
-
-
+_Converted = Callable[[Any, str], Any]
+"""What makes the value of a field from what an event gives, and the field's path for what is wrong with it."""
+_CONVERTED: Final[dict[Kind, _Converted]] = {
+    "time": micros,
+    "seconds": duration_us,
+    "creator": lambda raw, _: (None if raw.id is None else uuid_text(raw.id), raw.type),
+}
 _NULLS: Final[dict[str, Any]] = {"tags": (), "flag": False}
 
 
 class _Plan(NamedTuple):
-    """The fields of an entity beside its state, in the order of their numbers, and what fetches them all."""
+    """The fields of an entity beside its state, in the order of their numbers, each with its null and what makes its
+    value (None: it is as it is given); and what fetches them all."""
 
-    fields: tuple[tuple[str, Kind, EntityName | None], ...]
+    fields: tuple[tuple[str, Any, _Converted | None], ...]
     of: Callable[[Any], tuple[Any, ...]]
 
 
 def _plan(entity: EntityName) -> _Plan:
     names = [name for name in ENTITIES[entity].fields if name != "state"]
     told = {field.name: field for field in CONTRACT[entity]}
-    return _Plan(tuple((name, told[name].kind, told[name].names) for name in names), attrgetter(*names))
+    fields = tuple((name, _NULLS.get(told[name].kind), _converted(told[name])) for name in names)
+    return _Plan(fields, attrgetter(*names))
+
+
+def _converted(field: Field) -> _Converted | None:
+    named = field.names
+    return _CONVERTED.get(field.kind) if named is None else lambda raw, _: known_identity(named, raw)
 
 
 _PLANS: Final = {entity: _plan(entity) for entity in CONTRACT}
