@@ -163,7 +163,7 @@ class _Attempt:
         use &= ~split[unit]
         self._note(found, asked, use)
         self._use(sums, kinds, use)
-        at, way = np.divmod(np.flatnonzero(split), ways)
+        at, way = np.divmod(split.nonzero()[0], ways)
         whole = way == 0
         return asked[at[whole]], (asked[at[~whole]], way[~whole] - 1)
 

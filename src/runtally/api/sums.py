@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ..core.cells import CELL, Sums, as_table, of_table, selected, summed, unpack
+from ..core.cells import CELL, Sums, selected, summed, unpack
+from ..core.combine import Mask
 from ..core.levels import bucket_in, level_and_page, pages_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
@@ -25,7 +26,7 @@ from .resolved import Resolved
 
 _OVERHEAD: Final = 100
 _NOTHING: Final = unpack(np.empty(0, CELL), np.empty(0, np.int64), np.empty(0, np.int64), 0)
-_ROWS: Final = 1 + len(as_table(_NOTHING))
+_ROWS: Final = 1 + len(_NOTHING.table)
 """The columns of sums, and the position of the view that an entry is of."""
 _ALL_VIEWS: Final = -1
 Missing = defaultdict[int, list[Place]]
@@ -90,7 +91,7 @@ class CellSums:
         # A copy in any case: whoever asked may change it.
         table = np.array(entries.T, order="C")
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)  # type: ignore[arg-type]
-        return Found(of_table(table[:-1]), np.repeat(np.arange(len(pieces)), sizes), table[-1])
+        return Found(Sums(table[:-1]), np.arange(len(pieces)).repeat(sizes), table[-1])
 
     def _pieces(self, resolved: Resolved, places: Ints, minutes: Ints) -> list[bytes | None]:
         wholes, cuts = self._book(resolved.number), self._book(~resolved.number)
@@ -98,27 +99,31 @@ class CellSums:
 
     def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> None:
         """Make what can be made: of places sums over all shards, of minutes each shard's cells apart."""
-        wanted = np.sort(np.concatenate([places, minutes]))
-        found = gathered(views, resolved, wanted, missing, self._numbering)
+        asked = np.concatenate([places, minutes])
+        order = asked.argsort()
+        found = gathered(views, resolved, asked[order], missing, self._numbering)
         if found is None:
             return
-        ready, sums, view = found
-        apart = np.isin(sums.bucket, minutes)
+        ready, sums, at, view = found
+        of_minute = (order >= len(places))[ready]
+        ready_places = asked[order][ready]
+        apart = of_minute[at]
         if len(minutes):
-            order = np.flatnonzero(apart)
-            order = order[np.argsort(sums.bucket[order], kind="stable")]
-            self._keep(~resolved.number, ready[np.isin(ready, minutes)], selected(sums, order), view[order])
+            cells = apart.nonzero()[0]
+            cells = cells[at[cells].argsort(kind="stable")]
+            self._keep(~resolved.number, ready_places[of_minute], selected(sums, cells), view[cells])
         if len(places):
             whole = summed(selected(sums, ~apart) if len(minutes) else sums)
-            self._keep(resolved.number, ready[~np.isin(ready, minutes)], whole, np.full(len(whole), _ALL_VIEWS))
+            self._keep(resolved.number, ready_places[~of_minute], whole, np.full(len(whole), _ALL_VIEWS))
 
     def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
         """Keep entries, which are in the order of their places, by place."""
         self.misses += len(places)
-        packed = np.concatenate([as_table(sums), view[None, :]]).T.tobytes()
+        packed = np.concatenate([sums.table, view[None, :]]).T.tobytes()
         width = _ROWS * view.itemsize
-        first = (np.searchsorted(sums.bucket, places) * width).tolist()
-        last = (np.searchsorted(sums.bucket, places, side="right") * width).tolist()
+        of_place = sums.bucket
+        first = (of_place.searchsorted(places) * width).tolist()
+        last = (of_place.searchsorted(places, side="right") * width).tolist()
         pieces = [packed[begin:end] for begin, end in zip(first, last, strict=True)]
         named = places.tolist()
         self._book(key).update(zip(named, pieces, strict=True))
@@ -137,31 +142,44 @@ def _weight(piece: bytes) -> int:
     return len(piece) + _OVERHEAD
 
 
+class Gathered(NamedTuple):
+    """Cells of places: which places they are of, those whose pages are here of every shard; the cells, by place and
+    code and with our groups; of each the number of its place among these, and the position of its view."""
+
+    ready: Mask
+    sums: Sums
+    at: Ints
+    view: Ints
+
+
 def gathered(
     views: Sequence[View], resolved: Resolved, places: Ints, missing: Missing, numbering: Numbering
-) -> tuple[Ints, Sums, Ints] | None:
-    """Of places, sorted, those whose pages are here of every shard; their cells, by place and code and with our groups;
-    and the position of each cell's view. None where no page is; what has to be read goes to `missing`."""
+) -> Gathered | None:
+    """The cells of places, which are sorted, of all shards; None where no page is here, and what has to be read goes to
+    `missing`."""
     numbers, of_page = pages_of(places)
     levels, pages = level_and_page(numbers)
     copies = _copies(views, resolved, levels.tolist(), pages.tolist(), missing)
     here = [None not in stored for stored in zip(*copies, strict=True)]
-    ready = np.array(here, np.bool_)
-    if not ready.any():
+    pages_here = np.array(here, np.bool_)
+    if not pages_here.any():
         return None
     flat: list[Any] = [*chain.from_iterable(compress(stored, here) for stored in copies)]
-    places, pages, levels = places[ready[of_page]], pages[ready], levels[ready]
+    ready = pages_here[of_page]
+    places, pages, levels = places[ready], pages[pages_here], levels[pages_here]
     number = np.frombuffer(b"".join([page.numbers for page in flat]), np.int64)
     size = np.frombuffer(b"".join([page.sizes for page in flat]), np.int64)
     cells = np.frombuffer(b"".join([page.cells for page in flat]), CELL)
     values = np.array([len(page.numbers) for page in flat], np.int64) // number.itemsize
-    page = np.repeat(np.tile(np.arange(len(pages)), len(views)), values)
-    position = np.repeat(np.arange(len(views)), values.reshape(len(views), -1).sum(axis=1))
+    values = values.reshape(len(views), -1)
+    page = np.concatenate([np.arange(len(pages))] * len(views)).repeat(values.ravel())
+    position = np.arange(len(views)).repeat(values.sum(axis=1))
     scope, child = np.divmod(number, len(DIGITS))
     level = levels[page]
     bucket = bucket_in(level, pages[page], child)
     place = place_of(level, bucket)
-    wanted = places[np.minimum(np.searchsorted(places, place), len(places) - 1)] == place
+    at = np.minimum(places.searchsorted(place), len(places) - 1)
+    wanted = places[at] == place
     code = np.full(len(number), 0 if resolved.code is None else resolved.single_code)
     of_cohorts = np.array([resolved.kind(each) is COHORT for each in levels.tolist()])[page]
     if of_cohorts.any():
@@ -169,14 +187,15 @@ def gathered(
         code[of_cohorts] = resolved.code[numbering.cohorts_of(views, position[of_cohorts], scope[of_cohorts])]
         wanted &= code >= 0
     if not wanted.all():
-        cells = cells[np.repeat(wanted, size)]
-        size, bucket, level, place = size[wanted], bucket[wanted], level[wanted], place[wanted]
-        code, position = code[wanted], position[wanted]
-    position = np.repeat(position, size)
-    sums = unpack(cells, np.repeat(bucket, size), np.repeat(code, size), np.repeat(level, size))
+        cells = cells[wanted.repeat(size)]
+        chosen = wanted.nonzero()[0]
+        size, bucket, level, at = size[chosen], bucket[chosen], level[chosen], at[chosen]
+        code, position = code[chosen], position[chosen]
+    at, position = at.repeat(size), position.repeat(size)
+    sums = unpack(cells, bucket.repeat(size), code.repeat(size), level.repeat(size))
     sums.group = numbering.groups_of(views, position, sums.group)
-    sums.bucket = np.repeat(place, size)
-    return places, sums, position
+    sums.bucket = places[at]
+    return Gathered(ready, sums, at, position)
 
 
 def _copies(

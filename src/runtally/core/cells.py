@@ -253,16 +253,6 @@ def unpack(cells: CellArray, bucket: Ints, scope: Ints, level: int | Ints) -> Su
     return sums
 
 
-def as_table(sums: Sums) -> Table:
-    """The columns as rows of one array."""
-    return sums.table
-
-
-def of_table(table: Table) -> Sums:
-    """The columns of such an array."""
-    return Sums(table)
-
-
 def joined(parts: Sequence[Sums]) -> Sums:
     """All entries of several, which may name the same cells; at least one part."""
     return Sums(np.concatenate([part.table for part in parts], axis=1))

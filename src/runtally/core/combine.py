@@ -61,7 +61,7 @@ class Tally:
         into those of the answer (−1: none)."""
         state = state_map[sums.group >> FLAG_BITS]
         bin_ = self._bins.index(sums.expected_lo)
-        use = np.flatnonzero(which & (state >= 0) & (bin_ >= 0) & (bin_ < self._bins.count))
+        use = (which & (state >= 0) & (bin_ >= 0) & (bin_ < self._bins.count)).nonzero()[0]
         slot = bin_[use] * len(self._states) + state[use]
         n, a, b = sums.n[use], sums.a[use], sums.b[use]
         minutes = minutes[use]
@@ -90,11 +90,11 @@ class Tally:
 
     def entries(self) -> list[list[Entry]]:
         """Per bin its entries, in the order of states; never one with count 0."""
-        slots = np.flatnonzero(self._count)
+        slots = self._count.nonzero()[0]
         run, late = self._run.at(slots, self._now), self._late.at(slots, self._now)
         states = map(self._states.__getitem__, (slots % max(1, len(self._states))).tolist())
         found = [*map(Entry._make, zip(states, self._count[slots].tolist(), run, late, strict=True))]
-        edges = np.searchsorted(slots, np.arange(self._bins.count + 1) * len(self._states)).tolist()
+        edges = slots.searchsorted(np.arange(self._bins.count + 1) * len(self._states)).tolist()
         return [found[begin:end] for begin, end in pairwise(edges)]
 
 
@@ -110,7 +110,7 @@ class _Linear:
     def add(self, slot: Ints, constant: Ints, moves: Mask, slope: Ints, minutes: Ints) -> None:
         """Add constants, and where it `moves` the slopes as well."""
         self.add_constant(slot, constant)
-        moving = np.flatnonzero(moves)
+        moving = moves.nonzero()[0]
         slot, slope = slot[moving], slope[moving]
         np.add.at(self._slope, slot, slope)
         np.add.at(self._minutes, slot, slope * minutes[moving])

@@ -51,8 +51,8 @@ def cover(days: Iterable[int], cuts: Iterable[int], within: tuple[int, int] | No
 def divided(buckets: Ints, level: int, cuts: Ints) -> npt.NDArray[np.bool_]:
     """Which buckets have a cut inside; `cuts` are sorted."""
     begin = buckets * LEVELS[level].width_us
-    after_begin = np.searchsorted(cuts, begin, side="right")
-    cut: npt.NDArray[np.bool_] = after_begin < np.searchsorted(cuts, begin + LEVELS[level].width_us, side="left")
+    after_begin = cuts.searchsorted(begin, side="right")
+    cut: npt.NDArray[np.bool_] = after_begin < cuts.searchsorted(begin + LEVELS[level].width_us)
     return cut
 
 
@@ -78,8 +78,8 @@ def finer(places: Ints, within: tuple[int, int] | None) -> Ints:
 def undecided(sums: Sums, kinds: Kinds, bins: Bins, now: int) -> npt.NDArray[np.bool_]:
     """Which cells cannot be used as a whole: the bin, the state of a clamp or the sums themselves differ
     from run to run or are not known."""
-    first = np.clip(bins.index(sums.expected_lo), -1, bins.count)
-    last = np.clip(bins.index(sums.expected_hi), -1, bins.count)
+    first = np.minimum(np.maximum(bins.index(sums.expected_lo), -1), bins.count)
+    last = np.minimum(np.maximum(bins.index(sums.expected_hi), -1), bins.count)
     outside = (first == last) & ((first == -1) | (first == bins.count))
     late_for_some = kinds.open & (sums.expected_lo < now) & (sums.expected_hi >= now)
     runs_for_some = kinds.running & (sums.turn_hi > now)

@@ -128,13 +128,13 @@ def pages_in(replies: Sequence[Sequence[bytes]]) -> list[Page]:
 def scope_pages_in(count: int, reply: Sequence[Any]) -> list[Page]:
     """What `READ_SCOPE` says of so many pages."""
     at, numbers = np.divmod(np.array(reply[::2], np.int64), len(DIGITS))
-    return _pages(np.searchsorted(at, np.arange(count + 1)).tolist(), numbers, reply[1::2])
+    return _pages(at.searchsorted(np.arange(count + 1)).tolist(), numbers, reply[1::2])
 
 
 def _pages(first: Sequence[int], numbers: Ints, values: Sequence[bytes]) -> list[Page]:
     """Pages from the values of all of them; `first` is where each one's begin, and the end."""
     lengths = np.fromiter(map(len, values), np.int64, len(values))
-    begin = np.concatenate([[0], np.cumsum(lengths)])[first].tolist()
+    begin = np.concatenate([[0], lengths.cumsum()])[first].tolist()
     at = [each * numbers.itemsize for each in first]
     packed, sizes, cells = numbers.tobytes(), (lengths // CELL.itemsize).tobytes(), b"".join(values)
     return [
@@ -149,8 +149,8 @@ def minutes_in(minutes: Sequence[int], replies: Sequence[Sequence[bytes]]) -> li
     minute = fixed_columns(records)["expected"] // MINUTE_US
     order = minute.argsort(kind="stable")
     minute = minute[order]
-    first = np.searchsorted(minute, minutes).tolist()
-    last = np.searchsorted(minute, minutes, side="right").tolist()
+    first = minute.searchsorted(minutes).tolist()
+    last = minute.searchsorted(minutes, side="right").tolist()
     at = order.tolist()
     return [Reply([records[one] for one in at[begin:end]]) for begin, end in zip(first, last, strict=True)]
 
