@@ -44,11 +44,12 @@ _FAR: Final = 1 << 61
 @dataclass(slots=True)
 class Holder:
     """A worker's hold on a shard of a generation. `left`: the ledger as it left it; None: it has to open the shard
-    first."""
+    first. `rewritten`: the ledger was put back since, and be it as it was: a commit may be refused for that."""
 
     shard: Shard
     generation: str
     left: Stand | None = None
+    rewritten: bool = False
 
 
 class World:
@@ -123,9 +124,8 @@ class World:
 
     async def expire(self, worker: int, name: str, steps: int) -> None:
         """Begin to put away what is old, and perhaps not come to the end."""
-        holder = await self._opened(self._holders[worker, name])
-        assert holder.left is not None
-        batch = self.log.batch(name, holder.left[2], 1)
+        holder = self._holders[worker, name]
+        batch = self.log.batch(name, (await self._left(holder))[2], 1)
         for _ in range(steps if batch is not None else 0):
             if holder.left is not None:
                 assert batch is not None
@@ -133,7 +133,8 @@ class World:
 
     async def rebuild(self, worker: int, name: str, steps: int) -> None:
         """Do some days of a rebuild that is asked for."""
-        holder = await self._opened(self._holders[worker, name])
+        holder = self._holders[worker, name]
+        await self._left(holder)
         for _ in range(steps):
             if holder.left is not None:
                 await self._write(holder, holder.shard.step)
@@ -144,10 +145,10 @@ class World:
 
     async def deliver_wrongly(self, worker: int, name: str, size: int, shift: int) -> None:
         """A batch comes once more, or one before it went missing: it is refused."""
-        holder = await self._opened(self._holders[worker, name])
-        assert holder.left is not None
-        batch = self.log.batch(name, max(0, holder.left[2] + shift), size)
-        if batch is None or batch.first_offset == holder.left[2]:
+        holder = self._holders[worker, name]
+        left = await self._left(holder)
+        batch = self.log.batch(name, max(0, left[2] + shift), size)
+        if batch is None or batch.first_offset == left[2]:
             return
         before = await self._stand(holder)
         with pytest.raises(FencedError):
@@ -159,15 +160,15 @@ class World:
         """Everything that is in the log is applied by the first worker."""
         for name in SHARDS:
             owner = self._holders[0, name]
-            if owner.left is None or owner.left != await self._stand(owner) or owner.generation != await self.live():
+            if owner.left != await self._stand(owner) or owner.generation != await self.live():
                 await self._open(owner)
-            while owner.left is not None and owner.left[2] < self.log.end(name):
+            while (await self._left(owner))[2] < self.log.end(name):
                 await self._apply(owner, size)
 
     async def lose_outcome(self, worker: int, name: str, size: int, *, committed: bool, dies: bool) -> None:
         """Redis goes away during a commit, before or after it was done; or the worker does."""
         holder = self._holders[worker, name]
-        if holder.left is None or holder.left != await self._stand(holder):
+        if holder.left is None or holder.rewritten or holder.left != await self._stand(holder):
             await self._open(holder)
         assert holder.left is not None
         batch = self.log.batch(name, holder.left[2], size)
@@ -193,7 +194,7 @@ class World:
         """Another worker takes the shard, and may write to it, while this one is at work on a batch: after so many of
         its round trips to Redis."""
         holder, other = self._holders[slow, name], self._holders[quick, name]
-        if holder.left is None or holder.left != await self._stand(holder):
+        if holder.left is None or holder.rewritten or holder.left != await self._stand(holder):
             await self._open(holder)
         assert holder.left is not None
         batch = self.log.batch(name, holder.left[2], size)
@@ -232,15 +233,16 @@ class World:
         position = holder.left[2] if holder.left[2] == self.log.end(name) else None
         same = await holder.shard.pulse(position)
         assert same is (before == holder.left)
-        holder.left = await self._stand(holder) if same else None
+        holder.left, holder.rewritten = await self._stand(holder) if same else None, False
 
     def _new(self, name: str, generation: str) -> Holder:
         return Holder(shard(self._redis, self.settings, name, generation), generation)
 
-    async def _opened(self, holder: Holder) -> Holder:
+    async def _left(self, holder: Holder) -> Stand:
         if holder.left is None:
             await self._open(holder)
-        return holder
+        assert holder.left is not None
+        return holder.left
 
     async def _open(self, holder: Holder) -> None:
         """Open the shard of the generation that is live: of another one it cannot be."""
@@ -258,11 +260,10 @@ class World:
             before = await self._stand(holder)
         at = await holder.shard.open(self.log.ends(name))
         assert at == (0 if before is None else before[2])
-        holder.left = await self._stand(holder)
+        holder.left, holder.rewritten = await self._stand(holder), False
 
     async def _apply(self, holder: Holder, size: int) -> None:
-        left = (await self._opened(holder)).left
-        assert left is not None
+        left = await self._left(holder)
         batch = self.log.batch(holder.shard.name, left[2], size)
         if batch is None:
             return
@@ -272,12 +273,20 @@ class World:
             assert holder.left[1] > left[1]
 
     async def _write(self, holder: Holder, write: Callable[[], Awaitable[Any]]) -> None:
-        """Some write: refused, and without an effect, exactly if the ledger is not as the worker left it. What has
-        nothing to do need not notice that."""
+        """Some write: refused, and without an effect, exactly if the ledger is not as the worker left it, or may have
+        been otherwise meanwhile. What has nothing to do need not notice that."""
         before = await self._stand(holder)
         if before == holder.left:
-            await write()
-            holder.left = await self._stand(holder)
+            try:
+                await write()
+            except FencedError:
+                assert holder.rewritten, "refused though nobody else has written"
+                assert await self._stand(holder) == before
+                holder.left = None
+            else:
+                holder.left = await self._stand(holder)
+            # What had nothing to do has not looked.
+            holder.rewritten &= holder.left == before
             return
         try:
             assert await write() is False, "a zombie has written"
@@ -294,6 +303,8 @@ class World:
     async def roll_back(self, node: str | None) -> None:
         """Redis, or what one of its nodes held (a shard's name, `live`), is what it was when it was last remembered."""
         await self._snapshot.restore(node)
+        for (_, name), holder in self._holders.items():
+            holder.rewritten |= node in (None, name)
         self._disturb()
 
     async def flush(self) -> None:

@@ -15,14 +15,21 @@ LARGE = "tests/store/test_large_families.py"
 
 RULES = (
     # -- who may write
-    Rule("store/fence.py", "if replies[1] != _stand_of(known):", "if False:", "a ledger that moved is noticed", FENCE),
     Rule(
         "store/fence.py",
-        '[("WATCH", self.keys.ledger), self._stand(), *reads]',
-        '[("PING",), self._stand(), *reads]',
+        "if stand != _stand_of(known):\n            await",
+        "if False:\n            await",
+        "a ledger that moved is noticed",
+        FENCE,
+    ),
+    Rule(
+        "store/fence.py",
+        '("WATCH", self.keys.ledger), self._stand(), *reads]',
+        '("PING",), self._stand(), *reads]',
         "also while one is at work",
         FENCE,
     ),
+    Rule("store/fence.py", '[("UNWATCH",), ("WATCH"', '[("PING",), ("WATCH"', "after a look all is new", FENCE),
     Rule("store/fence.py", '("WATCH", key), self._stand()]', '("PING",), self._stand()]', "or between batches", FENCE),
     Rule("store/fence.py", "after[1] == _stand_of(moved)", "True", "or at once after a commit", FENCE),
     Rule(

@@ -129,6 +129,15 @@ async def test_a_writer_whose_connection_was_lost_can_still_be_overtaken(
     await quick.close()
 
 
+async def test_a_ledger_that_was_put_back_as_it_was_is_gone_on_with_after_a_look(estate: Estate, redis: Redis) -> None:
+    worker = estate.runs[0]
+    await worker.apply(estate.batch("0", changes_of([run(1)], "runs")))
+    (ledger,) = await redis.keys("*.0}:ledger")
+    await redis.restore(ledger, 0, await redis.dump(ledger), replace=True)
+    assert await worker.pulse(None)
+    await worker.apply(estate.batch("0", changes_of([run(2)], "runs")))
+
+
 async def test_a_batch_of_runs_that_are_remembered_costs_one_round_trip(
     estate: Estate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

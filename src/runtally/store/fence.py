@@ -113,14 +113,15 @@ class Fence:
     async def begin(self, reads: Sequence[Command] = ()) -> list[Any]:
         """Put the ledger under WATCH, check that it is as known, and read; the replies of `reads`."""
         self._watched = False
-        replies = await self._call([("WATCH", self.keys.ledger), self._stand(), *reads])
+        # A WATCH that was broken stays broken until it is taken back, whatever is watched after it.
+        _, _, stand, *replies = await self._call([("UNWATCH",), ("WATCH", self.keys.ledger), self._stand(), *reads])
         known = self.ledger
-        if replies[1] != _stand_of(known):
+        if stand != _stand_of(known):
             await self._call([("UNWATCH",)])
             self._ledger = None
             raise FencedError(self.shard, "the ledger is not as this worker left it")
         self._watched = True
-        return replies[2:]
+        return replies
 
     async def resume(self, reads: Sequence[Command] = ()) -> list[Any]:
         """As `begin`, without a look at a ledger that has been under WATCH since this writer's last commit: what
