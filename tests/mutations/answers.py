@@ -67,7 +67,7 @@ RULES = (
     Rule(
         "api/sums.py", "here = [None not in stored", "here = [stored != (None,)", "all shards' cells are there", ANSWERS
     ),
-    Rule("api/sums.py", "[~np.isin(ready, minutes)]", "[:0]", "what is not there is read, not none", ANSWERS),
+    Rule("api/sums.py", "ready_places[~of_minute]", "ready_places[:0]", "what is not there is read, not none", ANSWERS),
     # -- what a filter says of a cell
     Rule(
         "core/selection.py",
