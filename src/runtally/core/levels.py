@@ -48,8 +48,9 @@ COARSEST: Final = LEVELS[-1]
 
 MINUTES: Final = np.array([level.width_us // MINUTE_US for level in LEVELS])
 """By level, the width of a bucket in minutes."""
-_PAGE_SIZES: Final = np.array(PAGE)
-_PAGE_MINUTES: Final = MINUTES * _PAGE_SIZES
+PAGE_SIZES: Final = np.array(PAGE)
+"""`PAGE`, for arrays of levels."""
+_PAGE_MINUTES: Final = MINUTES * PAGE_SIZES
 
 
 def page_of(level: int, bucket: int) -> int:
@@ -111,4 +112,4 @@ def level_and_page(numbers: Any) -> tuple[Any, Any]:
 
 def bucket_in(level: Any, page: Any, child: Any) -> Any:
     """The bucket that stands in a page where `child_in` says; of arrays."""
-    return page * _PAGE_SIZES[level] + child
+    return page * PAGE_SIZES[level] + child

@@ -36,7 +36,7 @@ from ..core.versions import NEVER, NEVER_STATE, Stored
 
 _FIXED: Final = struct.Struct("<BH5q16s")
 _EXPECTED: Final = struct.Struct("<q")
-EXPECTED_AT: Final = 3
+_EXPECTED_AT: Final = 3
 """Where in a record its expected time begins, an i64."""
 WIDTH: Final = _FIXED.size
 FLOW_RUN_AT: Final = WIDTH - 16
@@ -70,7 +70,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 
 def minute_of(record: bytes) -> int:
     """The minute in which a task run is expected; NONE without an expected time."""
-    expected: int = _EXPECTED.unpack_from(record, EXPECTED_AT)[0]
+    expected: int = _EXPECTED.unpack_from(record, _EXPECTED_AT)[0]
     return NONE if expected == NULL else expected // MINUTE_US
 
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast
 import numpy as np
 
 from ..core.cells import CELL, Sums, merged, pack, selected, summed, unpack
-from ..core.levels import PAGE, bucket_of_place, level_of
+from ..core.levels import PAGE_SIZES, bucket_of_place, level_of
 from ..core.rows import Ints
 from ..core.scopes import Scope
 from .bounded import Bounded
@@ -24,7 +24,6 @@ STRETCH: Final = 10_000
 _WEIGHT: Final = 180
 """Rough memory of one remembered place besides its cells."""
 _SCOPE_BITS: Final = 32
-_PAGE: Final = np.array(PAGE, np.int64)
 _ANY: Final = np.zeros(1, np.int64)
 
 Names = Sequence[tuple[Scope, bytes]]
@@ -86,7 +85,7 @@ class Rollups:
     def _named(self, place: Ints, scope: Ints, names: Names) -> tuple[list[bytes], list[bytes]]:
         """The key of the hash that holds the cells of a scope at a place, and the field; of columns of them."""
         level = level_of(place)
-        page, child = np.divmod(bucket_of_place(place, level), _PAGE[level])
+        page, child = np.divmod(bucket_of_place(place, level), PAGE_SIZES[level])
         named: dict[tuple[Scope, int, int], bytes] = {}
         keys, fields = [], []
         columns = (level.tolist(), page.tolist(), child.tolist(), scope.tolist())
