@@ -188,6 +188,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> SettingsFactory:
             "metrics_port": 0,
             "api_port": 0,
             "data_dir": tmp_path / "data",
+            # What was written is asked for at once.
+            "max_staleness": 0,
         }
         return Settings(**{**own, **given})
 

@@ -163,8 +163,9 @@ def test_history_tells_what_the_api_says(api: tuple[str, type[_Api]], status: in
     ("arguments", "words"),
     [
         (("--last", "a while"), "--last: expected a whole number with a unit"),
+        (("--last", "1500ms"), "--last: expected whole seconds above zero"),
         (("--explain", "--watch"), "--explain: explains one answer"),
-        (("--last", "never"), "--last: expected a duration above zero"),
+        (("--last", "never"), "--last: expected whole seconds above zero"),
         (("--last", "24h", "--every", "1s"), "--every: 24h in bins of 1s are more than 500; take 300s or more"),
     ],
 )

@@ -236,9 +236,10 @@ def _seconds(option: str, text: str) -> int:
         duration_us = parse_duration_us(text)
     except ValueError as error:
         raise SettingError(option, f"{error} (got {text!r})") from None
-    if not 0 < duration_us < NEVER_US:
-        raise SettingError(option, f"expected a duration above zero, such as 15m or 24h (got {text!r})")
-    return duration_us // 1_000_000
+    seconds, beyond_us = divmod(duration_us, 1_000_000)
+    if not 0 < duration_us < NEVER_US or beyond_us:
+        raise SettingError(option, f"expected whole seconds above zero, such as 15m or 24h (got {text!r})")
+    return seconds
 
 
 def _nice_width(range_s: int) -> int:

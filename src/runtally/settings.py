@@ -18,22 +18,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import SettingError
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_US = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _DAY_US = 86_400_000_000
 NEVER_US = 1 << 62
 
 
 def parse_duration_us(value: Any) -> int:
-    """Turn `90s`, `15m`, `12h`, `35d` or `never` into µs; `never` is a duration no clock reaches."""
+    """Turn `25ms`, `90s`, `15m`, `12h`, `35d` or `never` into µs; `never` is a duration no clock reaches."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = str(value).strip()
     if text == "never":
         return NEVER_US
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    match = re.fullmatch(r"(\d{1,9})(ms|[smhd])", text)
     if match is None:
-        raise ValueError("expected a whole number with a unit, such as 90s, 15m, 12h or 35d, or the word never")
-    return int(match[1]) * _UNITS_S[match[2]] * 1_000_000
+        raise ValueError("expected a whole number with a unit, such as 25ms, 90s, 15m, 12h or 35d, or the word never")
+    return int(match[1]) * _UNITS_US[match[2]]
 
 
 def parse_size_bytes(value: Any) -> int:
@@ -137,6 +137,13 @@ class Settings(BaseSettings):
         "for what it remembers of its shards, the rest for events on their way.",
     )
     api_cache: Size = Field(512 << 20, ge=1 << 20, description="Memory the API may use for cells and decoded runs.")
+    max_staleness: Duration = Field(
+        25_000,
+        ge=0,
+        le=60_000_000,
+        description="So long after it looked what is new, the API answers from what it found: questions that come "
+        "close together share one look. `0s`: a look for each.",
+    )
     max_body: Size = Field(256 << 10, ge=1 << 10, description="Largest body of a history or count request.")
     max_scan_rows: int = Field(
         20_000_000,

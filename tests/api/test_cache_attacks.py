@@ -35,7 +35,7 @@ SHARDS = [*map(str, range(PARTITIONS)), CATALOG]
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
-    return Settings(redis_url=valkey, redis_prefix="attacked")
+    return Settings(redis_url=valkey, redis_prefix="attacked", max_staleness=0)
 
 
 class Attacked:
@@ -183,7 +183,8 @@ def test_while_events_pour_in_every_answer_is_of_one_state_of_each_shard(
 
 
 async def poured(settings: Settings, play: Play, dice: random.Random) -> None:
-    """Events one after the other as fast as they go, and meanwhile three who ask."""
+    """Events one after the other as fast as they go, and meanwhile three who ask, who may share a look or not."""
+    settings = settings.model_copy(update={"max_staleness": dice.choice([0, 5000, 60_000_000])})
     async with opened(settings) as (_, estate), living(settings) as service:
         writer = asyncio.create_task(estate.apply(play.events, dice.choice([1, 2, 4])))
         questions = iter(play.questions)
@@ -284,6 +285,38 @@ async def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settin
             assert "cmdstat_exec" not in commands
             assert commands["cmdstat_eval"]["calls"] == 1
         assert {shard for shard, told in estate.told.items() if told} == {*SHARDS}
+
+
+async def test_questions_that_come_close_together_share_one_look(server: Settings) -> None:
+    """And what one of them lacks is read of its shards' newest state: a further state, never a mixture."""
+    now = BASE_US + DAY_US
+    body: Body = {"history_start": _text(BASE_US), "history_end": _text(now), "history_interval_seconds": 86_400}
+    other = {**body, "flow_runs": {"tags": {"all_": ["b"]}}}
+    settings = server.model_copy(update={"max_staleness": 60_000_000})
+    async with opened(settings) as (redis, estate):
+        await estate.apply([event for n in range(8) for event in (_flow_run(n, ["b"], 1), _task_run(n))])
+        async with living(settings) as service:
+            before = await asked(service, body, now)
+            assert [entry.count for entries in before.entries for entry in entries] == [8]
+            await estate.apply([*map(_task_run, range(8, 16))])
+            await redis.config_resetstat()
+            again = await asked(service, body, now)
+            assert (again.entries, again.stand.ledger) == (before.entries, before.stand.ledger)
+            assert not {"cmdstat_eval", "cmdstat_exec"} & {*await redis.info("commandstats")}
+            for form in (other, body):
+                after = await asked(service, form, now)
+                check_history(after, estate.reference_at(after.stand.ledger), form, now)
+            assert after.stand.ledger == await applied(redis, settings)
+
+
+async def test_after_that_time_the_next_question_looks_anew(server: Settings) -> None:
+    body: Body = {"history_start": at(), "history_end": at(seconds=1), "history_interval_seconds": 1}
+    settings = server.model_copy(update={"max_staleness": 20_000})
+    async with opened(settings) as (redis, estate), living(settings) as service:
+        for number in range(3):
+            await estate.apply([_task_run(number)])
+            await asyncio.sleep(0.02)
+            assert (await asked(service, body, 0)).stand.ledger == await applied(redis, settings)
 
 
 def _flow(name: str, second: int) -> Event:

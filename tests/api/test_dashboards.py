@@ -46,7 +46,7 @@ def corpus(now_us: int) -> Iterator[Sent]:
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
-    return Settings(redis_url=valkey, redis_prefix="dashboards")
+    return Settings(redis_url=valkey, redis_prefix="dashboards", max_staleness=0)
 
 
 @pytest.mark.parametrize("now_us", MOMENTS)

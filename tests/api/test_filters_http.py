@@ -125,7 +125,7 @@ def test_whatever_is_asked_over_http_is_answered_as_the_reference_does(
 ) -> None:
     with SyncRedis.from_url(valkey) as redis:
         redis.flushall()
-    asyncio.run(check(Settings(redis_url=valkey, redis_prefix="filters"), events, questions))
+    asyncio.run(check(Settings(redis_url=valkey, redis_prefix="filters", max_staleness=0), events, questions))
 
 
 # -- estates that change

@@ -25,7 +25,7 @@ from .living import asked, check_history, living
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
-    return Settings(redis_url=valkey, redis_prefix="generations")
+    return Settings(redis_url=valkey, redis_prefix="generations", max_staleness=0)
 
 
 async def check(settings: Settings, play: Play, batch_size: int) -> None:

@@ -37,7 +37,7 @@ CAPS: list[tuple[dict[str, int], float]] = [
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
-    return Settings(redis_url=valkey, redis_prefix="hostile")
+    return Settings(redis_url=valkey, redis_prefix="hostile", max_staleness=0)
 
 
 async def check(settings: Settings, play: Play, batch_size: int) -> None:

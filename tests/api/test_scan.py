@@ -25,7 +25,7 @@ CAPS: list[dict[str, int]] = [{}, {"max_cohorts": 1}, {"max_cohorts": 3}, {"max_
 
 @pytest.fixture(scope="module")
 def server(valkey: str) -> Settings:
-    return Settings(redis_url=valkey, redis_prefix="scan")
+    return Settings(redis_url=valkey, redis_prefix="scan", max_staleness=0)
 
 
 async def check(settings: Settings, events: list[dict[str, Any]], questions: list[tuple[dict[str, Any], int]]) -> None:

@@ -118,7 +118,8 @@ class History:
         read: set[Place] = set()
         read_s = plan_s = 0.0
         busy: set[Place] = set()
-        begun = self._shards.begun
+        new_enough_s = time.monotonic() - self._settings.max_staleness / 1e6
+        shared = False
         async with self._shards.turn:
             for _ in range(_MAX_ROUNDS):
                 lacking = {place for places in missing.values() for place in places}
@@ -126,8 +127,10 @@ class History:
                 read |= lacking
                 began = time.perf_counter()
                 if missing:
-                    await self._shards.read({at: [*busy.union(places)] for at, places in missing.items()})
-                elif not self._shards.seen_since(begun):
+                    wanted = {at: [*busy.union(places)] for at, places in missing.items()}
+                    await self._shards.read(wanted, along=shared)
+                    shared = False
+                elif not (shared := self._shards.seen_since(new_enough_s)):
                     await self._shards.refresh({})
                 was_read = time.perf_counter()
                 found = self._cells.answer(question, self._shards.views, self._join())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +42,7 @@ Wanted = Mapping[int, Sequence[Place]]
 
 
 class Shards:
-    """Use `async with shards.turn:` around a refresh and whatever has to see its state. `begun` counts refreshes."""
+    """Use `async with shards.turn:` around a refresh and whatever has to see its state."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,8 +58,8 @@ class Shards:
         self._trouble = "not connected to Redis yet"
         self._catalog: CatalogCopy | None = None
         self.turn = asyncio.Lock()
-        self.begun = 0
-        self._seen = 0
+        # When the last refresh began, by the monotonic clock in seconds; before all time while one is under way.
+        self._seen_s = -math.inf
         self.views: list[View] = []
 
     @property
@@ -95,26 +97,26 @@ class Shards:
 
     async def refresh(self, wanted: Wanted) -> None:
         """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
-        self.begun += 1
-        self._seen = 0
+        began_s = time.monotonic()
+        self._seen_s = -math.inf
         link = await self._linked()
         chosen: Collection[int] = range(len(self.views))
         if self._still is not None and not any(wanted.values()):
             (moved,) = await link.call([self._still])
             if not moved:
-                self._seen = self.begun
+                self._seen_s = began_s
                 return
             if _LIVE not in moved:
                 chosen = [at - _FIRST_VIEW for at in moved if at >= _FIRST_VIEW]
         await self._move(link, chosen, wanted, along=True)
-        self._seen = self.begun
+        self._seen_s = began_s
 
-    async def read(self, wanted: Wanted) -> None:
-        """Read what is wanted, moving only the views that it is wanted of: enough where a refresh for the same question
-        came before and nothing was read beside it. Raises as `refresh` does."""
-        seen, self._seen = self._seen, 0
-        await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted, along=False)
-        self._seen = seen
+    async def read(self, wanted: Wanted, *, along: bool) -> None:
+        """Read what is wanted, moving only the views that it is wanted of: enough where the last refresh is new enough
+        for the question and nothing was read beside it. `along` as for `View.reads`. Raises as `refresh` does."""
+        seen_s, self._seen_s = self._seen_s, -math.inf
+        await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted, along=along)
+        self._seen_s = seen_s
 
     async def _move(self, link: Link, chosen: Collection[int], wanted: Wanted, *, along: bool) -> None:
         """Move the chosen views, and all if another generation is live; for `along` see `View.reads`."""
@@ -149,13 +151,10 @@ class Shards:
                 self._note_stands()
                 return
 
-    def seen_since(self, begun: int) -> bool:
-        """Whether the state is that of a refresh which began when `begun` already was what it is now given as.
-
-        Who waited for the turn while another's refresh was made needs none of its own, if that one began later than
-        the wait.
-        """
-        return self._seen > begun
+    def seen_since(self, instant_s: float) -> bool:
+        """Whether the state is that of a refresh which began at an instant of the monotonic clock, or later: others'
+        questions are answered from it too."""
+        return self._seen_s >= instant_s
 
     def kept_bytes(self) -> dict[str, int]:
         """About what copies take: of cells, and of decoded runs."""

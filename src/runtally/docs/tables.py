@@ -23,7 +23,7 @@ from ..store.keys import KEYS
 FOLDER: Final = Path(str(files("runtally"))) / "docs"
 _TABLE: Final = re.compile(r"(<!-- made by runtally\.docs\.tables -->\n).*?(<!-- end -->)", re.DOTALL)
 _UNITS: Final = {
-    parse_duration_us: ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s")),
+    parse_duration_us: ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1000, "ms")),
     parse_size_bytes: ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")),
 }
 """How a value is written that the parser reads, by the parser; the largest unit that divides it."""
