@@ -216,13 +216,21 @@ class Expiring(Model):
 @pytest.mark.timeout(1200)
 @in_parts(_PARTS)
 def test_whatever_happens_an_answer_is_the_references_on_the_log_that_the_ledger_names(valkey: str) -> None:
-    _play(Model, Settings(redis_url=valkey, redis_prefix="model", raw_retention="never", rollup_retention="never"))
+    _play(
+        Model,
+        Settings(
+            redis_url=valkey, redis_prefix="model", max_staleness=0, raw_retention="never", rollup_retention="never"
+        ),
+    )
 
 
 @pytest.mark.property
 @pytest.mark.timeout(1200)
 def test_whatever_happens_what_is_left_is_what_one_worker_leaves(valkey: str) -> None:
-    _play(Expiring, Settings(redis_url=valkey, redis_prefix="model", raw_retention="10d", rollup_retention="40d"))
+    _play(
+        Expiring,
+        Settings(redis_url=valkey, redis_prefix="model", max_staleness=0, raw_retention="10d", rollup_retention="40d"),
+    )
 
 
 def _play(machine: type[Model], settings: Settings) -> None:

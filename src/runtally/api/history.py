@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ..core.predicate import compile_filters
@@ -16,6 +16,7 @@ from ..store.places import Place
 from .answer import Attempt, Question
 from .cells import Cells, scanned
 from .explain import explain_cells, explain_scan, line_of_cells, raw_filters
+from .following import Following
 from .joined import Joined
 from .scanning import Scanning
 from .service import CountAnswer, Explanation, Figures, Found, HistoryAnswer, Stand
@@ -32,6 +33,7 @@ class History:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._shards = Shards(settings)
+        self._following = Following(self._shards, settings.max_staleness / 1e6)
         self._joined: Joined | None = None
         self._cells = Cells(settings.api_cache // SUMS_PART)
         self._scanning = Scanning(settings, self._shards, self._join, self._stand)
@@ -42,6 +44,7 @@ class History:
 
     async def stop(self) -> None:
         """Disconnect."""
+        await self._following.stop()
         await self._shards.stop()
 
     async def ready(self) -> Mapping[str, int]:
@@ -112,41 +115,54 @@ class History:
             return Figures(runs, ledger, kept, *self._cells.take_outcomes())
 
     async def _from_cells(self, question: Question) -> tuple[Attempt, Stand]:
-        missing: Mapping[int, Sequence[Place]] = {}
+        spent_s = {"read": 0.0, "plan": 0.0}
+        new_enough_s = time.monotonic() - self._settings.max_staleness / 1e6
+        self._following.asked()
+        found = self._attempt(question, spent_s) if self._shards.seen_since(new_enough_s) else None
+        if found is None or found.missing:
+            async with self._shards.turn:
+                found = await self._read_for(question, found, new_enough_s, spent_s)
+        if not self._shards.turn.locked():
+            self._shards.trim()
+            self._cells.trim()
+        how: Found = "edges" if found.raw_minutes else "cells"
+        frozen_us = found.horizon if found.frozen_minutes else None
+        stand = self._stand(question.now, line_of_cells(found))
+        stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
+        return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
+
+    async def _read_for(
+        self, question: Question, found: Attempt | None, new_enough_s: float, spent_s: dict[str, float]
+    ) -> Attempt:
+        """Read what a question needs, given what came of an attempt with what was known; the attempt that needs no
+        more."""
         # What was written again while something else was being read is read in every further round, and so is what is
         # little at once: else a busy range is seldom all there.
         read: set[Place] = set()
-        read_s = plan_s = 0.0
         busy: set[Place] = set()
-        new_enough_s = time.monotonic() - self._settings.max_staleness / 1e6
-        shared = False
-        async with self._shards.turn:
-            for _ in range(_MAX_ROUNDS):
-                lacking = {place for places in missing.values() for place in places}
+        along = found is not None
+        for _ in range(_MAX_ROUNDS):
+            began = time.perf_counter()
+            if found is not None:
+                lacking = {place for places in found.missing.values() for place in places}
                 busy |= lacking if len(lacking) <= _LITTLE else lacking & read
                 read |= lacking
-                began = time.perf_counter()
-                if missing:
-                    wanted = {at: [*busy.union(places)] for at, places in missing.items()}
-                    await self._shards.read(wanted, along=shared)
-                    shared = False
-                elif not (shared := self._shards.seen_since(new_enough_s)):
-                    await self._shards.refresh({})
-                was_read = time.perf_counter()
-                found = self._cells.answer(question, self._shards.views, self._join())
-                read_s += was_read - began
-                plan_s += time.perf_counter() - was_read
-                if not found.missing:
-                    self._shards.trim()
-                    self._cells.trim()
-                    stand = self._stand(question.now, line_of_cells(found))
-                    spent_s = {"read": read_s, "plan": plan_s}
-                    how: Found = "edges" if found.raw_minutes else "cells"
-                    frozen_us = found.horizon if found.frozen_minutes else None
-                    stand = replace(stand, exact=frozen_us is None, frozen_before_us=frozen_us)
-                    return found, replace(stand, spent_s=spent_s, found=how, raw_rows=found.raw_rows)
-                missing = found.missing
+                wanted = {at: [*busy.union(places)] for at, places in found.missing.items()}
+                await self._shards.read(wanted, along=along)
+                along = False
+            elif not self._shards.seen_since(new_enough_s):
+                await self._shards.refresh({})
+            spent_s["read"] += time.perf_counter() - began
+            found = self._attempt(question, spent_s)
+            if not found.missing:
+                return found
         raise BusyError("the runs of this range change faster than they can be read")
+
+    def _attempt(self, question: Question, spent_s: dict[str, float]) -> Attempt:
+        began = time.perf_counter()
+        found = self._cells.answer(question, self._shards.views, self._join())
+        spent_s["plan"] += time.perf_counter() - began
+        return found
 
     def _join(self) -> Joined:
         catalog = self._shards.catalog

@@ -1,7 +1,7 @@
 """All shards as this process knows them: views, the catalog, and the refresh that moves them together.
 
-A refresh reads each shard that has moved in one MULTI, so everything that is read of a shard between two refreshes,
-without awaiting, is of one state of it. Shards share no state: Redis works on the next one while a view takes the last.
+A refresh reads each shard that has moved in one MULTI, so everything that is read of a shard without awaiting is of one
+state of it. Shards share no state: Redis works on the next one while a view takes the last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Wanted = Mapping[int, Sequence[Place]]
 
 
 class Shards:
-    """Use `async with shards.turn:` around a refresh and whatever has to see its state."""
+    """Use `async with shards.turn:` around a refresh and whatever has to see its state, and nothing newer."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class Shards:
         self._trouble = "not connected to Redis yet"
         self._catalog: CatalogCopy | None = None
         self.turn = asyncio.Lock()
-        # When the last refresh began, by the monotonic clock in seconds; before all time while one is under way.
+        # When the last whole refresh began, by the monotonic clock in seconds; before all time if it is of no use.
         self._seen_s = -math.inf
         self.views: list[View] = []
 
@@ -98,7 +98,6 @@ class Shards:
     async def refresh(self, wanted: Wanted) -> None:
         """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
         began_s = time.monotonic()
-        self._seen_s = -math.inf
         link = await self._linked()
         chosen: Collection[int] = range(len(self.views))
         if self._still is not None and not any(wanted.values()):
@@ -114,9 +113,7 @@ class Shards:
     async def read(self, wanted: Wanted, *, along: bool) -> None:
         """Read what is wanted, moving only the views that it is wanted of: enough where the last refresh is new enough
         for the question and nothing was read beside it. `along` as for `View.reads`. Raises as `refresh` does."""
-        seen_s, self._seen_s = self._seen_s, -math.inf
         await self._move(await self._linked(), [at for at, places in wanted.items() if places], wanted, along=along)
-        self._seen_s = seen_s
 
     async def _move(self, link: Link, chosen: Collection[int], wanted: Wanted, *, along: bool) -> None:
         """Move the chosen views, and all if another generation is live; for `along` see `View.reads`."""
@@ -152,9 +149,9 @@ class Shards:
                 return
 
     def seen_since(self, instant_s: float) -> bool:
-        """Whether the state is that of a refresh which began at an instant of the monotonic clock, or later: others'
-        questions are answered from it too."""
-        return self._seen_s >= instant_s
+        """Whether what is known is of a refresh that began at an instant of the monotonic clock, or later, and of use
+        as it is: others' questions are answered from it too."""
+        return self._seen_s >= instant_s and all(view.fresh for view in self.views)
 
     def kept_bytes(self) -> dict[str, int]:
         """About what copies take: of cells, and of decoded runs."""
@@ -208,6 +205,7 @@ class Shards:
         if before is not None and (before.generation, before.partitions) == (live.generation, live.partitions):
             return
         self._live = live
+        self._seen_s = -math.inf
         prefix, generation = self._settings.redis_prefix, live.generation
         if self._catalog is None:
             self._catalog = CatalogCopy(prefix, generation)

@@ -1,0 +1,48 @@
+"""Looking what is new while questions come, beside them: none of them waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from ..errors import RuntallyError
+from .shards import Shards
+
+_LOOKS: Final = 2
+"""So many in the time for which one is good enough."""
+_AFTER_S: Final = 0.25
+"""So long after a question another one is expected."""
+
+
+class Following:
+    """Keeps what shards are known to be new enough for a question that comes soon after another one: not older than
+    `max_staleness_s`. With 0 it does nothing."""
+
+    def __init__(self, shards: Shards, max_staleness_s: float) -> None:
+        self._shards = shards
+        self._every_s = max_staleness_s / _LOOKS
+        self._asked_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def asked(self) -> None:
+        """Note that somebody has asked."""
+        self._asked_s = time.monotonic()
+        if self._every_s and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        # What goes wrong is said to the next one who asks.
+        with contextlib.suppress(RuntallyError):
+            while time.monotonic() - self._asked_s < _AFTER_S:
+                await asyncio.sleep(self._every_s)
+                async with self._shards.turn:
+                    if not self._shards.seen_since(time.monotonic() - self._every_s):
+                        await self._shards.refresh({})
