@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     )
     api_cache: Size = Field(512 << 20, ge=1 << 20, description="Memory the API may use for cells and decoded runs.")
     max_staleness: Duration = Field(
-        25_000,
+        50_000,
         ge=0,
         le=60_000_000,
         description="So long after it looked what is new, the API answers from what it found: questions that come "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from .resolved import ALL_RUNS, Resolver
 from .sums import CellSums, Missing
 
 _MAX_AGAIN: Final = 100
+_MOST_ASKED: Final = 8
 _MINUTES_PART: Final = 4
 """The share of the budget that raw runs of minutes may take: a fourth; sums take the rest."""
 
@@ -37,17 +38,33 @@ class Cells:
         self._resolver = Resolver(self._numbering)
         self._sums = CellSums(budget_bytes - budget_bytes // _MINUTES_PART, self._numbering)
         self._minutes = Minutes(budget_bytes // _MINUTES_PART, self._numbering)
+        # What was asked for since the last preparation, by what of it tells sums apart.
+        self._asked: dict[Hashable, Selection] = {}
 
     def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
         """Answer from what was read, or say what has to be."""
         self._follow(views)
+        selection = question.selection
+        self._note_asked(selection)
         held = Held(views, self._numbering, self._sums, self._minutes)
         for _ in range(_MAX_AGAIN):
             self._numbering.meet(views)
-            found = attempt(question, self._resolver.resolve(question.selection, catalog), held)
+            found = attempt(question, self._resolver.resolve(selection, catalog), held)
             if not found.again:
                 return found
         raise AssertionError("a resolved selection knows every cohort that was met")
+
+    def prepare(self, views: Sequence[View], catalog: Joined) -> Iterator[None]:
+        """Make anew what changed and has been asked for again and again, piece by piece, before somebody asks."""
+        asked, self._asked = self._asked, {}
+        self._follow(views)
+        self._numbering.meet(views)
+        for selection in asked.values():
+            resolved = self._resolver.resolve(selection, catalog)
+            if not resolved.empty:
+                self._sums.remake(views, resolved)
+                yield
+        yield from self._minutes.remake(views)
 
     def runs_by_type(self, views: Sequence[View], missing: Missing) -> dict[str, int]:
         """How many runs there are of each state type, `OTHER` among them; what has to be read goes to `missing`."""
@@ -59,6 +76,12 @@ class Cells:
         types = self._numbering.states.type_codes[sums.group >> FLAG_BITS]
         counts = np.bincount(types, sums.n, minlength=NO_TYPE + 1)
         return {name: int(count) for name, count in zip((*STATE_TYPES, "OTHER"), counts, strict=True)}
+
+    def _note_asked(self, selection: Selection) -> None:
+        asked = (selection.shape, selection.sets) if selection.sets else ()
+        self._asked[asked] = selection
+        if len(self._asked) > _MOST_ASKED:
+            del self._asked[next(iter(self._asked))]
 
     def take_outcomes(self) -> tuple[int, int]:
         """How often a sum was here and was not, since this was last asked."""

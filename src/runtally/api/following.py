@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ..errors import RuntallyError
@@ -18,10 +19,11 @@ _AFTER_S: Final = 0.25
 
 class Following:
     """Keeps what shards are known to be new enough for a question that comes soon after another one: not older than
-    `max_staleness_s`. With 0 it does nothing."""
+    `max_staleness_s`, 0 for not at all. What has changed then is prepared, in pieces: the others get their turns."""
 
-    def __init__(self, shards: Shards, max_staleness_s: float) -> None:
+    def __init__(self, shards: Shards, prepare: Callable[[], Iterator[None]], max_staleness_s: float) -> None:
         self._shards = shards
+        self._prepare = prepare
         self._every_s = max_staleness_s / _LOOKS
         self._asked_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -41,8 +43,11 @@ class Following:
     async def _follow(self) -> None:
         # What goes wrong is said to the next one who asks.
         with contextlib.suppress(RuntallyError):
-            while time.monotonic() - self._asked_s < _AFTER_S:
-                await asyncio.sleep(self._every_s)
+            next_s = time.monotonic()
+            while next_s - self._asked_s < _AFTER_S:
+                next_s = max(next_s + self._every_s, time.monotonic())
+                await asyncio.sleep(next_s - time.monotonic())
                 async with self._shards.turn:
-                    if not self._shards.seen_since(time.monotonic() - self._every_s):
-                        await self._shards.refresh({})
+                    if not self._shards.seen_since(next_s - self._every_s) and await self._shards.refresh({}):
+                        for _ in self._prepare():
+                            await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ..core.predicate import compile_filters
@@ -33,7 +33,7 @@ class History:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._shards = Shards(settings)
-        self._following = Following(self._shards, settings.max_staleness / 1e6)
+        self._following = Following(self._shards, self._prepare, settings.max_staleness / 1e6)
         self._joined: Joined | None = None
         self._cells = Cells(settings.api_cache // SUMS_PART)
         self._scanning = Scanning(settings, self._shards, self._join, self._stand)
@@ -163,6 +163,9 @@ class History:
         found = self._cells.answer(question, self._shards.views, self._join())
         spent_s["plan"] += time.perf_counter() - began
         return found
+
+    def _prepare(self) -> Iterator[None]:
+        return self._cells.prepare(self._shards.views, self._join())
 
     def _join(self) -> Joined:
         catalog = self._shards.catalog

@@ -7,7 +7,7 @@ again and again.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -18,6 +18,7 @@ import numpy as np
 from ..core.cohorts import NO_FLOW_RUN, Cohort, attribute
 from ..core.groups import CHILD
 from ..core.rows import Ints, Rows, concat
+from ..store.hot import Hot
 from ..store.places import FLOW_RUN, RAW, Place, RawMinute
 from ..store.view import View
 from .numbering import Numbering
@@ -61,11 +62,14 @@ class Minutes:
         # What was made last stands last.
         self._known: dict[bool, OrderedDict[_Key, _Known]] = {True: OrderedDict(), False: OrderedDict()}
         self._of_flow_run: defaultdict[tuple[int, bytes], set[_Key]] = defaultdict(set)
+        self._hot = {True: Hot[_Key](), False: Hot[_Key]()}
 
     def clear(self) -> None:
         """Forget everything."""
         for known in self._known.values():
             known.clear()
+        for hot in self._hot.values():
+            hot.clear()
         self._of_flow_run.clear()
         self._weight = 0
 
@@ -73,10 +77,10 @@ class Minutes:
         """Forget what was made of minutes and flow runs of the view at a position, which have changed."""
         for minute in minutes:
             for whose in self._known:
-                self._discard((position, minute), whose=whose)
+                self._lose((position, minute), whose=whose)
         for flow_run in flow_runs:
             for key in [*self._of_flow_run.get((position, flow_run), ())]:
-                self._discard(key, whose=True)
+                self._lose(key, whose=True)
 
     def trim(self) -> None:
         """Keep within the budget, between answers: what was made first goes."""
@@ -89,13 +93,30 @@ class Minutes:
         `whose` they are; what has to be read for the others goes to `missing`."""
         known = self._known[whose]
         keys = [*zip(positions.tolist(), minutes.tolist(), strict=True)]
+        self._hot[whose].use(keys)
         found = [*map(known.get, keys)]
         if None in found:
-            self._make(views, [key for key in keys if key not in known], missing, whose=whose)
+            lacking = [key for key in keys if key not in known]
+            self._hot[whose].want(lacking)
+            self._make(views, lacking, missing, whose=whose)
             found = [*map(known.get, keys)]
         entries = np.frombuffer(b"".join([each.runs for each in found if each]), np.int64).reshape(-1, _COLUMNS)
         expected, start, state_time, total, group, cohort = np.ascontiguousarray(entries.T)
         return Runs(Rows(expected, start, state_time, total, group.astype(np.uint32)), cohort)
+
+    def remake(self, views: Sequence[View]) -> Iterator[None]:
+        """Make what changed lately and is likely to be asked for, a shard after the other."""
+        for whose, hot in self._hot.items():
+            lacking = sorted(key for key in hot if key not in self._known[whose])
+            hot.move()
+            for _, of_view in groupby(lacking, itemgetter(0)):
+                self._make(views, of_view, defaultdict(list), whose=whose)
+                yield
+
+    def _lose(self, key: _Key, *, whose: bool) -> None:
+        if key in self._known[whose]:
+            self._discard(key, whose=whose)
+            self._hot[whose].lose(key)
 
     def _discard(self, key: _Key, *, whose: bool) -> None:
         known = self._known[whose].pop(key, None)

@@ -95,8 +95,9 @@ class Shards:
         self._besides.append(ReadLink(self._redis))
         return self._besides[-1]
 
-    async def refresh(self, wanted: Wanted) -> None:
-        """Move to the newest state, reading what is wanted besides. Raises `NotReadyError`, `ServerLostError`."""
+    async def refresh(self, wanted: Wanted) -> bool:
+        """Move to the newest state, reading what is wanted besides; False if that is where it was. Raises
+        `NotReadyError`, `ServerLostError`."""
         began_s = time.monotonic()
         link = await self._linked()
         chosen: Collection[int] = range(len(self.views))
@@ -104,11 +105,12 @@ class Shards:
             (moved,) = await link.call([self._still])
             if not moved:
                 self._seen_s = began_s
-                return
+                return False
             if _LIVE not in moved:
                 chosen = [at - _FIRST_VIEW for at in moved if at >= _FIRST_VIEW]
         await self._move(link, chosen, wanted, along=True)
         self._seen_s = began_s
+        return True
 
     async def read(self, wanted: Wanted, *, along: bool) -> None:
         """Read what is wanted, moving only the views that it is wanted of: enough where the last refresh is new enough

@@ -18,6 +18,7 @@ from ..core.combine import Mask
 from ..core.levels import bucket_in, level_and_page, pages_of, place_of
 from ..core.rows import Ints
 from ..core.scopes import COHORT
+from ..store.hot import Hot
 from ..store.keys import DIGITS
 from ..store.places import Page, Place
 from ..store.view import View
@@ -50,7 +51,7 @@ class CellSums:
         self._numbering = numbering
         self._limit = budget_bytes
         # The outcome used last stands last.
-        self._books: OrderedDict[int, dict[int, bytes]] = OrderedDict()
+        self._books: OrderedDict[int, _Book] = OrderedDict()
         self._outcomes: defaultdict[int, set[int]] = defaultdict(set)
         self.weight = 0
         self.hits = self.misses = 0
@@ -65,27 +66,34 @@ class CellSums:
         for level, bucket in buckets:
             place = int(place_of(level, bucket))
             for outcome in self._outcomes.pop(place, ()):
-                self.weight -= _weight(self._books[outcome].pop(place))
+                book = self._books[outcome]
+                self.weight -= _weight(book.pieces.pop(place))
+                book.hot.lose(place)
 
     def trim(self) -> None:
         """Keep within the budget, between answers: of what was used longest ago, the half that was made first goes."""
         while self.weight > self._limit:
             outcome, book = next(iter(self._books.items()))
-            for place in [*book][: 1 + len(book) // 2]:
-                self.weight -= _weight(book.pop(place))
+            for place in [*book.pieces][: 1 + len(book.pieces) // 2]:
+                self.weight -= _weight(book.pieces.pop(place))
                 self._outcomes[place].discard(outcome)
-            if not book:
+            if not book.pieces:
                 del self._books[outcome]
 
     def of(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> Found:
         """The sums of places, and of minutes each shard's cells apart, as far as they can be made; what has to be read
         for the others goes to `missing`. Places are numbered before minutes, and are none of them."""
-        pieces = self._pieces(resolved, places, minutes)
+        wholes, cuts = self._book(resolved.number), self._book(~resolved.number)
+        pieces = [*wholes.use(places.tolist()), *cuts.use(minutes.tolist())]
         if None in pieces:
             lacking = np.array([piece is None for piece in pieces], np.bool_)
             self.hits -= int(lacking.sum())
-            self._make(views, resolved, places[lacking[: len(places)]], minutes[lacking[len(places) :]], missing)
-            pieces = [piece or b"" for piece in self._pieces(resolved, places, minutes)]
+            lacking_places, lacking_minutes = places[lacking[: len(places)]], minutes[lacking[len(places) :]]
+            wholes.hot.want(lacking_places.tolist())
+            cuts.hot.want(lacking_minutes.tolist())
+            self.misses += self._make(views, resolved, lacking_places, lacking_minutes, missing)
+            pieces = [*map(wholes.pieces.get, places.tolist()), *map(cuts.pieces.get, minutes.tolist())]
+            pieces = [piece or b"" for piece in pieces]
         self.hits += len(pieces)
         entries = np.frombuffer(b"".join(pieces), np.int64).reshape(-1, _ROWS)  # type: ignore[arg-type]  # None is no more
         # A copy in any case: whoever asked may change it.
@@ -93,17 +101,19 @@ class CellSums:
         sizes = np.fromiter(map(len, pieces), np.int64, len(pieces)) // (_ROWS * table.itemsize)  # type: ignore[arg-type]
         return Found(Sums(table[:-1]), np.arange(len(pieces)).repeat(sizes), table[-1])
 
-    def _pieces(self, resolved: Resolved, places: Ints, minutes: Ints) -> list[bytes | None]:
-        wholes, cuts = self._book(resolved.number), self._book(~resolved.number)
-        return [*map(wholes.get, places.tolist()), *map(cuts.get, minutes.tolist())]
+    def remake(self, views: Sequence[View], resolved: Resolved) -> None:
+        """Make the sums of an outcome that changed lately and are likely to be asked for."""
+        places, minutes = self._book(resolved.number).lacking(), self._book(~resolved.number).lacking()
+        if len(places) or len(minutes):
+            self._make(views, resolved, places, minutes, defaultdict(list))
 
-    def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> None:
-        """Make what can be made: of places sums over all shards, of minutes each shard's cells apart."""
+    def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> int:
+        """Make what can be made: of places sums over all shards, of minutes each shard's cells apart; how many."""
         asked = np.concatenate([places, minutes])
         order = asked.argsort()
         found = gathered(views, resolved, asked[order], missing, self._numbering)
         if found is None:
-            return
+            return 0
         ready, sums, at, view = found
         of_minute = (order >= len(places))[ready]
         ready_places = asked[order][ready]
@@ -115,10 +125,10 @@ class CellSums:
         if len(places):
             whole = summed(selected(sums, ~apart) if len(minutes) else sums)
             self._keep(resolved.number, ready_places[~of_minute], whole, np.full(len(whole), _ALL_VIEWS))
+        return len(ready_places)
 
     def _keep(self, key: int, places: Ints, sums: Sums, view: Ints) -> None:
         """Keep entries, which are in the order of their places, by place."""
-        self.misses += len(places)
         packed = np.concatenate([sums.table, view[None, :]]).T.tobytes()
         width = _ROWS * view.itemsize
         of_place = sums.bucket
@@ -126,16 +136,37 @@ class CellSums:
         last = (of_place.searchsorted(places, side="right") * width).tolist()
         pieces = [packed[begin:end] for begin, end in zip(first, last, strict=True)]
         named = places.tolist()
-        self._book(key).update(zip(named, pieces, strict=True))
+        self._book(key).pieces.update(zip(named, pieces, strict=True))
         self.weight += sum(map(_weight, pieces))
         for place in named:
             self._outcomes[place].add(key)
 
-    def _book(self, outcome: int) -> dict[int, bytes]:
+    def _book(self, outcome: int) -> _Book:
         """The sums of an outcome by place, now the one used last."""
-        book = self._books.setdefault(outcome, {})
+        book = self._books.get(outcome)
+        if book is None:
+            book = self._books[outcome] = _Book()
         self._books.move_to_end(outcome)
         return book
+
+
+class _Book:
+    """Sums by place, and which places are hot."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, bytes] = {}
+        self.hot = Hot[int]()
+
+    def use(self, places: list[int]) -> list[bytes | None]:
+        """The sum of each place that somebody asks for, None where it is not here."""
+        self.hot.use(places)
+        return [*map(self.pieces.get, places)]
+
+    def lacking(self) -> Ints:
+        """The hot places that are not here; that counts as a move."""
+        found = np.array(sorted(place for place in self.hot if place not in self.pieces), np.int64)
+        self.hot.move()
+        return found
 
 
 def _weight(piece: bytes) -> int:

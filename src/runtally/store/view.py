@@ -25,6 +25,7 @@ from .blocks import decode as decode_block
 from .bounded import Bounded
 from .cell_copies import CellCopies
 from .flow_runs import FlowRuns
+from .hot import Hot
 from .keys import Keys, raw_bucket
 from .ledger import Ledger, Stand
 from .link import Command
@@ -48,11 +49,6 @@ from .records import decode_cohorts, flow_run_of, rows_of
 from .scripts import LOOK
 from .view_states import ViewStates
 
-_HOT_MOVES: Final = 8
-"""For so many moves of the shard after it was last asked for, a place that changed before is read along."""
-_MAX_HOT: Final = 400
-_MAX_LOST: Final = 4096
-
 _OTHERS_PART: Final = 4
 """The share of the budget that raw runs and flow runs may take: a fourth, and what cells leave."""
 
@@ -74,8 +70,7 @@ class View:
         self._cells = CellCopies(budget_bytes - budget_bytes // _OTHERS_PART)
         self._blocks_read: list[Place] = []
         self._read = Reads.of(())
-        self._lost: set[Place] = set()
-        self._hot: dict[Place, int] = {}
+        self._hot = Hot[Place]()
         self._dropped: Dropped | None = Dropped(set(), set())
         self.cohorts: list[Cohort] = []
         self._cohort_records: list[bytes] = []
@@ -135,8 +130,7 @@ class View:
 
     def cells(self, places: Sequence[Place]) -> list[Page | None]:
         """The pages of places, None where they are not here."""
-        for place in self._hot.keys() & places if self._hot else ():
-            self._hot[place] = _HOT_MOVES
+        self._hot.use(places)
         return self._cells.get(places)
 
     def cohort(self, flow_run: bytes) -> Cohort | None:
@@ -181,10 +175,7 @@ class View:
         if self.flow_runs.known:
             commands.append(self.flow_runs.read_changed())
         places = dict.fromkeys(wanted)
-        for place in self._lost.intersection(places) if self._lost else ():
-            self._lost.discard(place)
-            if len(self._hot) < _MAX_HOT:
-                self._hot[place] = _HOT_MOVES
+        self._hot.want(places)
         self._blocks_read = [place for place in places if place.level == BLOCK]
         self._asked = {}
         for place in self._blocks_read:
@@ -213,7 +204,7 @@ class View:
             self.blocks.put(asked, decode_block([*islice(rest, len(asked.commands))]))
         self._put(self._read, rest)
         if look:
-            self._hot = {place: left - 1 for place, left in self._hot.items() if left}
+            self._hot.move()
 
     def _move(self, look: list[Any]) -> bool:
         """Move to the state that a look found; False if nothing else of the replies is of use."""
@@ -273,7 +264,7 @@ class View:
 
     def _forget(self) -> None:
         self._forgotten += 1
-        self._lost, self._hot = set(), {}
+        self._hot.clear()
         self._copies.clear()
         self._cells.clear()
         self._dropped = None
@@ -299,24 +290,17 @@ class View:
                 self.days.add(minute * MINUTE_US // COARSEST.width_us)
         for level, page in pages:
             for place in self._cells.drop(level, page):
-                self._note_lost(place)
+                self._hot.lose(place)
 
     def _lose(self, place: Place) -> None:
         """Drop a copy that is not as new as the view any more."""
         if place in self._copies:
             self._copies.discard(place)
-            self._note_lost(place)
-
-    def _note_lost(self, place: Place) -> None:
-        if place not in self._hot:
-            self._lost.add(place)
-            if len(self._lost) > _MAX_LOST:
-                self._lost.clear()
+            self._hot.lose(place)
 
     def _use(self, place: Place) -> Copy | None:
         """A copy that somebody asks for."""
-        if place in self._hot:
-            self._hot[place] = _HOT_MOVES
+        self._hot.use((place,))
         return self._copies.get(place)
 
     def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
