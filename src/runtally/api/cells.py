@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Final
 
@@ -20,7 +21,9 @@ from .resolved import ALL_RUNS, Resolver
 from .sums import CellSums, Missing
 
 _MAX_AGAIN: Final = 100
-_MOST_ASKED: Final = 8
+_LATELY: Final = 16
+_OFTEN: Final = 3
+"""Of so many questions, so many that are of the same runs: there will be more."""
 _MINUTES_PART: Final = 4
 """The share of the budget that raw runs of minutes may take: a fourth; sums take the rest."""
 
@@ -38,14 +41,14 @@ class Cells:
         self._resolver = Resolver(self._numbering)
         self._sums = CellSums(budget_bytes - budget_bytes // _MINUTES_PART, self._numbering)
         self._minutes = Minutes(budget_bytes // _MINUTES_PART, self._numbering)
-        # What was asked for since the last preparation, by what of it tells sums apart.
-        self._asked: dict[Hashable, Selection] = {}
+        # The last ones, each with what of it tells sums apart.
+        self._asked: deque[tuple[Hashable, Selection]] = deque(maxlen=_LATELY)
 
     def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
         """Answer from what was read, or say what has to be."""
         self._follow(views)
         selection = question.selection
-        self._note_asked(selection)
+        self._asked.append(((selection.shape, selection.sets) if selection.sets else (), selection))
         held = Held(views, self._numbering, self._sums, self._minutes)
         for _ in range(_MAX_AGAIN):
             self._numbering.meet(views)
@@ -56,13 +59,12 @@ class Cells:
 
     def prepare(self, views: Sequence[View], catalog: Joined) -> Iterator[None]:
         """Make anew what changed and has been asked for again and again, piece by piece, before somebody asks."""
-        asked, self._asked = self._asked, {}
         self._follow(views)
         self._numbering.meet(views)
-        for selection in asked.values():
-            resolved = self._resolver.resolve(selection, catalog)
-            if not resolved.empty:
-                self._sums.remake(views, resolved)
+        selections = dict(self._asked)
+        for asked, times in Counter(asked for asked, _ in self._asked).items():
+            if times >= _OFTEN:
+                self._sums.remake(views, self._resolver.resolve(selections[asked], catalog))
                 yield
         yield from self._minutes.remake(views)
 
@@ -76,12 +78,6 @@ class Cells:
         types = self._numbering.states.type_codes[sums.group >> FLAG_BITS]
         counts = np.bincount(types, sums.n, minlength=NO_TYPE + 1)
         return {name: int(count) for name, count in zip((*STATE_TYPES, "OTHER"), counts, strict=True)}
-
-    def _note_asked(self, selection: Selection) -> None:
-        asked = (selection.shape, selection.sets) if selection.sets else ()
-        self._asked[asked] = selection
-        if len(self._asked) > _MOST_ASKED:
-            del self._asked[next(iter(self._asked))]
 
     def take_outcomes(self) -> tuple[int, int]:
         """How often a sum was here and was not, since this was last asked."""
