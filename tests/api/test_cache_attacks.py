@@ -185,14 +185,16 @@ def test_while_events_pour_in_every_answer_is_of_one_state_of_each_shard(
 async def poured(settings: Settings, play: Play, dice: random.Random) -> None:
     """Events one after the other as fast as they go, and meanwhile three who ask, who may share a look or not."""
     settings = settings.model_copy(update={"max_staleness": dice.choice([0, 5000, 60_000_000])})
-    async with opened(settings) as (_, estate), living(settings) as service:
-        writer = asyncio.create_task(estate.apply(play.events, dice.choice([1, 2, 4])))
+    async with opened(settings, dice.choice([1, PARTITIONS])) as (_, estate), living(settings) as service:
+        writer = asyncio.create_task(pour(estate, play, dice))
         questions = iter(play.questions)
 
         async def ask() -> None:
             for body, now in questions:
                 for form in (body, from_raw(body)):
                     if form is not None:
+                        # What needs nothing new is answered without a pause.
+                        await asyncio.sleep(0)
                         answer = await asked(service, form, now)
                         check_history(answer, estate.reference_at(answer.stand.ledger), form, now)
                         count = await counted(service, form, now)
@@ -200,6 +202,15 @@ async def poured(settings: Settings, play: Play, dice: random.Random) -> None:
 
         await asyncio.gather(ask(), ask(), ask())
         await writer
+
+
+async def pour(estate: Estate, play: Play, dice: random.Random) -> None:
+    """All events; at times another worker takes over the shards, so that readers begin anew with them."""
+    size = dice.choice([1, 2, 4])
+    for begin in range(0, len(play.events), 20):
+        await estate.apply(play.events[begin : begin + 20], size)
+        if dice.random() < 0.3:
+            await estate.reopen()
 
 
 async def test_a_scan_finds_nothing_of_what_was_before_redis_was_emptied(server: Settings) -> None:
@@ -219,11 +230,11 @@ async def test_a_scan_finds_nothing_of_what_was_before_redis_was_emptied(server:
 async def test_a_shard_that_is_what_it_was_before_is_answered_as_it_is_without_a_new_epoch(server: Settings) -> None:
     """No worker comes in between, and no minute is touched since: only `seq` tells."""
     now = BASE_US + DAY_US
-    body: Body = {"history_start": _text(BASE_US), "history_end": _text(now), "history_interval_seconds": 86_400}
+    body: Body = {"history_start": moment(BASE_US), "history_end": moment(now), "history_interval_seconds": 86_400}
     async with opened(server, 1) as (redis, estate):
-        await estate.apply([_task_run(0)])
+        await estate.apply([task_run(0)])
         before = {key: await redis.dump(key) async for key in redis.scan_iter(count=1000)}
-        await estate.apply([_task_run(1)])
+        await estate.apply([task_run(1)])
         async with living(server) as service:
             for count in (2, 1):
                 answer = await asked(service, body, now)
@@ -247,13 +258,13 @@ async def test_a_flow_run_of_the_other_tags_that_changes_its_tags_is_answered_as
     """No minute is touched by it: the run stays in the cohort of which nothing is known about tags."""
     now = BASE_US + DAY_US
     body: Body = {
-        **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 3600},
+        **{"history_start": moment(BASE_US - DAY_US), "history_end": moment(now), "history_interval_seconds": 3600},
         "flow_runs": {"tags": {"all_": ["b"]}},
     }
     settings = server.model_copy(update={"max_cohorts": 1})
     async with opened(settings, 1) as (_, estate):
         for number, tags in enumerate((["x"], ["a"], ["a", "c"])):
-            await estate.apply([_flow_run(number, tags, 1), _task_run(number)], 10)
+            await estate.apply([_flow_run(number, tags, 1), task_run(number)], 10)
         async with living(settings) as service:
             for second, (tags, count) in enumerate(((["a"], 0), (["b"], 1), (["b", "c"], 1), (["c"], 0)), 2):
                 await estate.apply([_flow_run(2, tags, second)], 10)
@@ -267,14 +278,14 @@ async def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settin
     """A quiet question is one command in Redis; whichever shard or the catalog moves after it, the next one knows."""
     now = BASE_US + DAY_US
     body: Body = {
-        **{"history_start": _text(BASE_US - DAY_US), "history_end": _text(now), "history_interval_seconds": 86_400},
+        **{"history_start": moment(BASE_US - DAY_US), "history_end": moment(now), "history_interval_seconds": 86_400},
         "flows": {"name": {"like_": "renamed"}},
     }
     async with opened(server) as (redis, estate), living(server) as service:
         for number in range(12):
             # One after the other in each shard; every fourth in the catalog.
             renamed = [_flow("renamed" if number % 8 == 3 else "other", number)]
-            await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), _task_run(number)])
+            await estate.apply(renamed if number % 4 == 3 else [_flow_run(number, [], 1), task_run(number)])
             for _ in range(3):
                 answer = await asked(service, body, now)
                 assert answer.stand.ledger == await applied(redis, server)
@@ -290,15 +301,15 @@ async def test_however_long_nothing_moved_what_moves_then_is_seen(server: Settin
 async def test_questions_that_come_close_together_share_one_look(server: Settings) -> None:
     """And what one of them lacks is read of its shards' newest state: a further state, never a mixture."""
     now = BASE_US + DAY_US
-    body: Body = {"history_start": _text(BASE_US), "history_end": _text(now), "history_interval_seconds": 86_400}
+    body: Body = {"history_start": moment(BASE_US), "history_end": moment(now), "history_interval_seconds": 86_400}
     other = {**body, "flow_runs": {"tags": {"all_": ["b"]}}}
     settings = server.model_copy(update={"max_staleness": 60_000_000})
     async with opened(settings) as (redis, estate):
-        await estate.apply([event for n in range(8) for event in (_flow_run(n, ["b"], 1), _task_run(n))])
+        await estate.apply([event for n in range(8) for event in (_flow_run(n, ["b"], 1), task_run(n))])
         async with living(settings) as service:
             before = await asked(service, body, now)
             assert [entry.count for entries in before.entries for entry in entries] == [8]
-            await estate.apply([*map(_task_run, range(8, 16))])
+            await estate.apply([*map(task_run, range(8, 16))])
             await redis.config_resetstat()
             again = await asked(service, body, now)
             assert (again.entries, again.stand.ledger) == (before.entries, before.stand.ledger)
@@ -309,33 +320,51 @@ async def test_questions_that_come_close_together_share_one_look(server: Setting
             assert after.stand.ledger == await applied(redis, settings)
 
 
+async def test_while_a_shard_is_read_anew_nobody_is_answered_from_it(server: Settings) -> None:
+    """Another worker has taken it over, a look has found that, and what is known has been given up."""
+    now = BASE_US + DAY_US
+    body: Body = {"history_start": moment(BASE_US), "history_end": moment(now), "history_interval_seconds": 86_400}
+    settings = server.model_copy(update={"max_staleness": 60_000_000})
+    async with opened(settings, 1) as (_, estate):
+        await estate.apply([*map(task_run, range(8))])
+        async with living(settings) as service:
+            for _ in range(20):
+                await estate.reopen()
+                looking = asyncio.create_task(service.ready())
+                while not looking.done():
+                    answer = await asked(service, body, now)
+                    assert [entry.count for entries in answer.entries for entry in entries] == [8]
+                    await asyncio.sleep(0)
+                await looking
+
+
 async def test_after_that_time_the_next_question_looks_anew(server: Settings) -> None:
     body: Body = {"history_start": at(), "history_end": at(seconds=1), "history_interval_seconds": 1}
     settings = server.model_copy(update={"max_staleness": 20_000})
     async with opened(settings) as (redis, estate), living(settings) as service:
         for number in range(3):
-            await estate.apply([_task_run(number)])
+            await estate.apply([task_run(number)])
             await asyncio.sleep(0.02)
             assert (await asked(service, body, 0)).stand.ledger == await applied(redis, settings)
 
 
 def _flow(name: str, second: int) -> Event:
-    occurred = _text(BASE_US + second * SECOND_US)
+    occurred = moment(BASE_US + second * SECOND_US)
     return {"entity": "flow", "action": "upsert", "occurred": occurred, "data": {"id": "tagged", "name": name}}
 
 
 def _flow_run(number: int, tags: list[str], second: int) -> Event:
-    occurred = _text(BASE_US + second * SECOND_US)
+    occurred = moment(BASE_US + second * SECOND_US)
     data = {"id": f"tagged-{number}", "flow_id": "tagged", "name": "tagged", "tags": tags}
     return {"entity": "flow_run", "action": "upsert", "occurred": occurred, "data": data}
 
 
-def _task_run(number: int) -> Event:
-    state = {"state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": _text(BASE_US + SECOND_US)}
-    times = {"expected_start_time": _text(BASE_US), "start_time": _text(BASE_US), "end_time": _text(BASE_US)}
+def task_run(number: int) -> Event:
+    state = {"state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": moment(BASE_US + SECOND_US)}
+    times = {"expected_start_time": moment(BASE_US), "start_time": moment(BASE_US), "end_time": moment(BASE_US)}
     data = {"id": f"of-{number}", "flow_run_id": f"tagged-{number}", "name": "a", "tags": [], **state, **times}
-    return {"entity": "task_run", "action": "upsert", "occurred": _text(BASE_US + SECOND_US), "data": data}
+    return {"entity": "task_run", "action": "upsert", "occurred": moment(BASE_US + SECOND_US), "data": data}
 
 
-def _text(moment_us: int) -> str:
+def moment(moment_us: int) -> str:
     return datetime.fromtimestamp(moment_us / 1e6, UTC).isoformat(timespec="microseconds")

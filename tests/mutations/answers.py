@@ -7,6 +7,7 @@ from .rule import Rule
 ANSWERS = "tests/api/test_rollups_answer.py"
 ATTACKS = "tests/api/test_cache_attacks.py"
 CORE = "tests/core/test_cells.py"
+FOLLOWING = "tests/api/test_following.py"
 FILTERS = "tests/api/test_filters_http.py"
 LINK = "tests/store/test_link.py"
 SELECTION = "tests/core/test_selection.py"
@@ -281,7 +282,7 @@ RULES = (
     Rule("api/cells.py", "self._sums.drop(dropped.buckets)", "pass", "sums of changed buckets are dropped", ANSWERS),
     Rule(
         "api/minutes.py",
-        "self._discard((position, minute), whose=whose)",
+        "self._lose((position, minute), whose=whose)",
         "pass",
         "runs of changed minutes too",
         ANSWERS,
@@ -302,7 +303,7 @@ RULES = (
     ),
     Rule(
         "api/minutes.py",
-        "self._discard(key, whose=True)",
+        "self._lose(key, whose=True)",
         "pass",
         "what was made of changed flow runs goes with them",
         ATTACKS,
@@ -316,9 +317,26 @@ RULES = (
     ),
     Rule(
         "api/shards.py",
-        "return self._seen > begun",
-        "return self._seen > 0",
-        "another's refresh is of use only if it began later",
+        "return self._seen_s >= instant_s and",
+        "return self._seen_s > 0 and",
+        "another's refresh is of use only if it is new enough",
+        ATTACKS,
+    ),
+    Rule(
+        "api/following.py",
+        "in self._prepare()",
+        "in ()",
+        "what changed is made before somebody asks",
+        FOLLOWING,
+    ),
+    Rule("api/sums.py", "                book.hot.lose(place)", "", "what was lost may be wanted", FOLLOWING),
+    Rule("store/view.py", "        self._hot.want(places)\n", "", "what changes is read with the news", FOLLOWING),
+    Rule("api/following.py", " < _AFTER_S", " < 1e9", "nobody looks when nobody asks", FOLLOWING),
+    Rule(
+        "api/shards.py",
+        " and all(view.fresh for view in self.views)",
+        "",
+        "nothing is answered while a shard is read anew",
         ATTACKS,
     ),
     Rule(

@@ -58,7 +58,7 @@ class Shards:
         self._trouble = "not connected to Redis yet"
         self._catalog: CatalogCopy | None = None
         self.turn = asyncio.Lock()
-        # When the last whole refresh began, by the monotonic clock in seconds; before all time if it is of no use.
+        # When the last whole refresh began, by the monotonic clock in seconds.
         self._seen_s = -math.inf
         self.views: list[View] = []
 
@@ -207,7 +207,6 @@ class Shards:
         if before is not None and (before.generation, before.partitions) == (live.generation, live.partitions):
             return
         self._live = live
-        self._seen_s = -math.inf
         prefix, generation = self._settings.redis_prefix, live.generation
         if self._catalog is None:
             self._catalog = CatalogCopy(prefix, generation)
