@@ -26,6 +26,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
+from .fetches import Limit, take_whole
 from .load import Carried, Load, Record
 
 _T = TypeVar("_T")
@@ -66,6 +67,7 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self.runs: defaultdict[TP, int] = defaultdict(int)
         self.due: dict[TP, int] = {}
         self.held: set[TP] = set()
+        self._limit = Limit()
 
     async def restart(self, tp: TP, offset: int) -> bool:
         """Seek, and begin a new run; False when the partition is not assigned any more. Never awaits."""
@@ -104,7 +106,9 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
             # To aiokafka, none means all.
             await asyncio.sleep(timeout or FETCH_MAX_WAIT_MS / 1000)
             return {}
-        records = await super()._fetch_records(consumer, wanted, timeout, min(most, max_records or most))
+        self._limit.most = min(most, max_records or most)
+        take_whole(consumer, self._limit)
+        records = await super()._fetch_records(consumer, wanted, timeout)
         return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
 
     def _stamped(self, tp: TP, records: Sequence[Record]) -> Carried:
