@@ -45,13 +45,15 @@ def _nothing() -> None:
 class Fetched:
     """What one fetch gave of one partition: records in order, the run of the partition that they belong to, and the
     offset `begin` at which the fetch was due. Offsets have gaps (control records, aborted transactions), so it is
-    `begin`, not the first record's offset, that shows whether a fetch before this one went missing. Whoever takes it
-    calls `put_down` when it is applied or dropped; the records are gone after that."""
+    `begin`, not the first record's offset, that shows whether a fetch before this one went missing. `work` is what it
+    takes besides while it is applied, in bytes. Whoever takes it calls `put_down` when it is applied or dropped; the
+    records are gone after that."""
 
     tp: TP
     run: int
     begin: int
     records: Sequence[Record]
+    work: int = 0
     put_down: Callable[[], None] = _nothing
 
 
@@ -200,7 +202,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         for tp, batch in records.items():
             going_on = self.flow_active and self.app.consumer_generation_id == generation
             if going_on and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch, batch.put_down))
+                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch, batch.work, batch.put_down))
             else:
                 batch.put_down()
                 dropped.append(tp)

@@ -33,7 +33,7 @@ class _Taking:
 
     def __init__(self, fetch: Any, limit: Limit) -> None:
         # A fetch that held itself would stay until somebody looks for garbage.
-        self._fetch = proxy(fetch)
+        self._fetch: Any = proxy(fetch)
         self._limit = limit
 
     def __call__(self, _: int | None) -> list[Any]:
