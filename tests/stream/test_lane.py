@@ -188,7 +188,7 @@ def to_apply(turns: Turns, work: int, *sizes: int) -> tuple[Lane, PlayedConsumer
 
 
 async def test_no_more_fetches_become_one_batch_than_a_batch_may_weigh() -> None:
-    followed, _, intake = to_apply(Turns(30), 4, 1, 1, 1, 1)
+    followed, _, intake = to_apply(Turns(40), 4, 1, 1, 1, 1)
     task = asyncio.create_task(followed.run())
     while not intake.asked:
         await asyncio.sleep(0)
