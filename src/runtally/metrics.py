@@ -131,7 +131,7 @@ METRICS: Final = (
         "gauge",
         (),
         "About the memory of events on their way from Kafka to Redis. Close to three eighths of RUNTALLY_WORKER_MEMORY "
-        "while catching up: no more is fetched than is applied. All the memory of the worker is "
+        "while Redis is slow, and never more: what has no room stays in Kafka. All the memory of the worker is "
         "`process_resident_memory_bytes`.",
     ),
     Metric(

@@ -17,11 +17,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import answers, history
+from . import answers, history, stream
 from .rule import Rule
 
 ROOT = Path(__file__).parents[2]
-RULES = (*answers.RULES, *history.RULES)
+RULES = (*answers.RULES, *history.RULES, *stream.RULES)
 _COPIED = ("src", "tests", "pyproject.toml", "README.md")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import aiokafka
 import pytest
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import App
 from faust.app.base import App as BaseApp
@@ -78,7 +79,23 @@ def test_the_rest_of_what_is_used_exists() -> None:
     assert "self._fetch_max_bytes = fetch_max_bytes" in source
     assert "fetch_max_bytes=self._fetch_max_bytes" in source
     assert "isolation_level=self._isolation_level" in source
+    assert "self._fetcher = Fetcher(" in source
     assert "reassignment_in_progress" in inspect.getsource(Fetcher.fetched_records)
+
+
+@pytest.mark.parametrize(
+    ("function", "sha256"),
+    [
+        (FetchResult, "d7db13f06de8248c456d0e34bfa9f7ef41e82dca551cde96167192918d728985"),
+        (PartitionRecords, "94aa0da0dbec8d1bfcd1aacc64ac405c95c4918b55143e74dcf7f2dab785567f"),
+        (Fetcher.fetched_records, "be4348896b9b66afe048de954e2be91c546f4e96c94cb120d5764ec77ce8f19e"),
+    ],
+    ids=["a fetch", "its records", "who takes them"],
+)
+def test_what_fetches_does_in_the_place_of_the_fetcher_is_still_what_the_fetcher_does(
+    function: Callable[..., Any], sha256: str
+) -> None:
+    assert hashlib.sha256(inspect.getsource(function).encode()).hexdigest() == sha256
 
 
 def test_a_member_without_an_instance_id_leaves_the_group_when_it_is_closed() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
@@ -17,6 +18,7 @@ from runtally.store.shard import Applied, LogEnds
 from runtally.stream.consumer import BatchConsumer, Fetched, _Thread
 from runtally.stream.intake import by_day
 from runtally.stream.lane import Lane
+from runtally.stream.load import Turns
 
 
 class PlayedConsumer:
@@ -88,7 +90,7 @@ class PlayedLog:
 
 def lane() -> tuple[Lane, PlayedConsumer, PlayedShard]:
     consumer, shard = PlayedConsumer(), PlayedShard()
-    parts: list[Any] = [consumer, PlayedLog(), shard, None, Metrics("worker"), TP("t", 0)]
+    parts: list[Any] = [consumer, PlayedLog(), shard, None, Metrics("worker"), Turns(1 << 20), TP("t", 0)]
     return Lane(*parts), consumer, shard
 
 
@@ -157,7 +159,7 @@ class PlayedIntake:
 
 async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
     consumer, shard, intake = PlayedConsumer(), PlayedShard(), PlayedIntake()
-    parts: list[Any] = [consumer, PlayedLog(), shard, intake, Metrics("worker"), TP("t", 0)]
+    parts: list[Any] = [consumer, PlayedLog(), shard, intake, Metrics("worker"), Turns(1 << 20), TP("t", 0)]
     followed = Lane(*parts)
     await followed.pulse()
     run = consumer.run_of(TP("t", 0))
@@ -169,6 +171,59 @@ async def test_waiting_fetches_are_one_batch_up_to_the_first_gap() -> None:
         await asyncio.sleep(0)
     task.cancel()
     assert intake.asked == [[5, 6, 7, 8]]
+
+
+def to_apply(turns: Turns, work: int, *sizes: int) -> tuple[Lane, PlayedConsumer, PlayedIntake]:
+    """A lane that is to apply fetches of so many records, and each of so much work."""
+    consumer, shard, intake = PlayedConsumer(), PlayedShard(), PlayedIntake()
+    followed = Lane(*[consumer, PlayedLog(), shard, intake, Metrics("worker"), turns, TP("t", 0)])  # type: ignore[arg-type]
+    followed.state, followed._run, offset = "live", 0, 5
+    for size in sizes:
+        records: list[Any] = [
+            SimpleNamespace(offset=at, timestamp=0, timestamp_type=1) for at in range(offset, offset + size)
+        ]
+        followed.put(Fetched(TP("t", 0), 0, offset, records, work))
+        offset += size
+    return followed, consumer, intake
+
+
+async def test_no_more_fetches_become_one_batch_than_a_batch_may_weigh() -> None:
+    followed, _, intake = to_apply(Turns(40), 4, 1, 1, 1, 1)
+    task = asyncio.create_task(followed.run())
+    while not intake.asked:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert intake.asked == [[5, 6]]
+
+
+async def test_a_batch_waits_for_its_turn_and_is_not_applied_if_the_lane_is_given_up_meanwhile() -> None:
+    turns = Turns(30)
+    lanes = [to_apply(turns, 4, 1) for _ in range(2)]
+    async with turns.turn(30):
+        tasks = [asyncio.create_task(followed.run()) for followed, _, _ in lanes]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not any(intake.asked for _, _, intake in lanes)
+        leaving = asyncio.create_task(lanes[0][0].idle())
+        await asyncio.sleep(0)
+    await leaving
+    while not lanes[1][2].asked:
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    assert [intake.asked for _, _, intake in lanes] == [[], [[5]]]
+
+
+async def test_a_lane_that_waits_to_try_again_leaves_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtally.stream.lane._FIRST_WAIT_S", 60)
+    turns = Turns(30)
+    followed, _, intake = to_apply(turns, 30, 1)
+    task = asyncio.create_task(followed.run())
+    while not intake.asked:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10), turns.turn(30):
+        assert followed.state == "waiting"
+    task.cancel()
 
 
 def test_a_day_begins_a_batch_whatever_was_fetched_together() -> None:
@@ -209,7 +264,7 @@ async def test_a_shard_that_stops_has_applied_what_is_good_and_goes_on_when_it_i
 
     shard.apply = apply  # type: ignore[attr-defined]
     shard.stop = stop  # type: ignore[method-assign]
-    parts: list[Any] = [consumer, PlayedLog(), shard, SpoiltIntake(), Metrics("worker"), TP("t", 0)]
+    parts: list[Any] = [consumer, PlayedLog(), shard, SpoiltIntake(), Metrics("worker"), Turns(1 << 20), TP("t", 0)]
     followed = Lane(*parts)
     await followed.pulse()
     records: list[Any] = [SimpleNamespace(offset=offset, timestamp=0, timestamp_type=1) for offset in range(5, 9)]

@@ -237,9 +237,8 @@ class _Worker:
             tp.partition,
             self._partition_of if topic == "runs" else Partitioner(1),
         )
-        lane = Lane(
-            consumer, self._log, shard(self._redis, self._settings, name, self._generation), intake, self._metrics, tp
-        )
+        own = shard(self._redis, self._settings, name, self._generation)
+        lane = Lane(consumer, self._log, own, intake, self._metrics, self._load.turns, tp)
         task = asyncio.create_task(lane.run(), name=f"lane {name}")
         task.add_done_callback(self._lane_ended)
         self._lanes[tp] = (lane, task)

@@ -26,6 +26,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
+from .fetches import Limit, take_whole
 from .load import Carried, Load, Record
 
 _T = TypeVar("_T")
@@ -44,13 +45,15 @@ def _nothing() -> None:
 class Fetched:
     """What one fetch gave of one partition: records in order, the run of the partition that they belong to, and the
     offset `begin` at which the fetch was due. Offsets have gaps (control records, aborted transactions), so it is
-    `begin`, not the first record's offset, that shows whether a fetch before this one went missing. Whoever takes it
-    calls `put_down` when it is applied or dropped; the records are gone after that."""
+    `begin`, not the first record's offset, that shows whether a fetch before this one went missing. `work` is what it
+    takes besides while it is applied, in bytes. Whoever takes it calls `put_down` when it is applied or dropped; the
+    records are gone after that."""
 
     tp: TP
     run: int
     begin: int
     records: Sequence[Record]
+    work: int = 0
     put_down: Callable[[], None] = _nothing
 
 
@@ -66,6 +69,7 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self.runs: defaultdict[TP, int] = defaultdict(int)
         self.due: dict[TP, int] = {}
         self.held: set[TP] = set()
+        self._limit = Limit()
 
     async def restart(self, tp: TP, offset: int) -> bool:
         """Seek, and begin a new run; False when the partition is not assigned any more. Never awaits."""
@@ -104,7 +108,9 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]
             # To aiokafka, none means all.
             await asyncio.sleep(timeout or FETCH_MAX_WAIT_MS / 1000)
             return {}
-        records = await super()._fetch_records(consumer, wanted, timeout, min(most, max_records or most))
+        self._limit.most = min(most, max_records or most)
+        take_whole(consumer, self._limit)
+        records = await super()._fetch_records(consumer, wanted, timeout)
         return {tp: self._stamped(TP(tp.topic, tp.partition), batch) for tp, batch in records.items() if batch}
 
     def _stamped(self, tp: TP, records: Sequence[Record]) -> Carried:
@@ -196,7 +202,7 @@ class BatchConsumer(Consumer):  # type: ignore[misc]
         for tp, batch in records.items():
             going_on = self.flow_active and self.app.consumer_generation_id == generation
             if going_on and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch, batch.put_down))
+                yield tp, self._as_message(Fetched(tp, batch.run, batch.begin, batch, batch.work, batch.put_down))
             else:
                 batch.put_down()
                 dropped.append(tp)

@@ -203,8 +203,8 @@ class Intake:
     def _letter(self, record: Any, error: BadEventError) -> Record:
         letter = dead_letter(
             error,
-            topic=record.topic,
-            partition=record.partition,
+            topic=self._name,
+            partition=self._partition,
             offset=record.offset,
             timestamp_ms=record.timestamp,
             key=record.key,

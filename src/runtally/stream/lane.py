@@ -16,6 +16,7 @@ from ..metrics import Metrics
 from ..store.shard import Batch, Shard
 from .consumer import BatchConsumer, Fetched
 from .intake import Intake, by_day
+from .load import Turns
 from .log import Log
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Lane:
     """
 
     def __init__(
-        self, consumer: BatchConsumer, log_: Log, shard: Shard, intake: Intake, metrics: Metrics, tp: TP
+        self, consumer: BatchConsumer, log_: Log, shard: Shard, intake: Intake, metrics: Metrics, turns: Turns, tp: TP
     ) -> None:
         self._consumer = consumer
         self._log = log_
@@ -45,6 +46,7 @@ class Lane:
         self._metrics = metrics
         self._say = logging.LoggerAdapter(log, {"shard": shard.name})
         self._count = metrics.of_shard(shard.name)
+        self._turns = turns
         self._tp = tp
         # What may be in it is the load's to say.
         self._queue: asyncio.Queue[Fetched] = asyncio.Queue()
@@ -140,14 +142,16 @@ class Lane:
 
     def _with_following(self, first: Fetched) -> tuple[list[Fetched], Fetched | None]:
         """A batch and what is waiting behind it and goes on without a gap: a commit costs as much as some thousand
-        events. Besides, what was taken from the queue and does not go on so."""
-        parts, count, last = [first], len(first.records), first.records[-1].offset
+        events. Besides, what was taken from the queue and is not to be of it."""
+        parts, count, work, last = [first], len(first.records), first.work, first.records[-1].offset
         while count < _ENOUGH and not self._queue.empty():
             following = self._queue.get_nowait()
-            if following.run != first.run or not last + 1 == following.begin == following.records[0].offset:
+            count, work = count + len(following.records), work + following.work
+            goes_on = following.run == first.run and last + 1 == following.begin == following.records[0].offset
+            if not goes_on or work > self._turns.batch:
                 return parts, following
             parts.append(following)
-            count, last = count + len(following.records), following.records[-1].offset
+            last = following.records[-1].offset
         return parts, None
 
     async def _work_off(self, parts: Sequence[Fetched]) -> None:
@@ -155,7 +159,7 @@ class Lane:
         first = parts[0]
         records = first.records if len(parts) == 1 else [record for part in parts for record in part.records]
         try:
-            await self._patiently(replace(first, records=records))
+            await self._patiently(replace(first, records=records, work=sum(part.work for part in parts)))
         finally:
             for part in parts:
                 part.put_down()
@@ -164,9 +168,11 @@ class Lane:
         """Apply a batch, waiting for servers that are away as long as it takes."""
         wait = _FIRST_WAIT_S
         async with self._turn:
-            while not self._leaving and self.state != "stopped" and fetched.run == self._consumer.run_of(self._tp):
+            while self._is_wanted(fetched):
                 try:
-                    await self._apply_or_stop(fetched)
+                    async with self._turns.turn(fetched.work):
+                        if self._is_wanted(fetched):
+                            await self._apply_or_stop(fetched)
                     return
                 except FencedError as error:
                     self._wait_for(error, "fenced")
@@ -174,6 +180,9 @@ class Lane:
                     self._wait_for(error, "lost")
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_S)
+
+    def _is_wanted(self, fetched: Fetched) -> bool:
+        return not self._leaving and self.state != "stopped" and fetched.run == self._consumer.run_of(self._tp)
 
     async def _apply_or_stop(self, fetched: Fetched) -> None:
         try:
