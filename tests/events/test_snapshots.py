@@ -87,9 +87,10 @@ def types_of(value: Any) -> Any:
     st.sampled_from(get_args(Topic)),
 )
 def test_any_messages_together_are_what_each_is_alone(messages: list[tuple[bytes | None, int]], topic: Topic) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "_FEW", 0)
-        same([value for value, _ in messages], topic, [record_us for _, record_us in messages])
+    for few in (0, len(messages)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(snapshots, "_FEW", few)
+            same([value for value, _ in messages], topic, [record_us for _, record_us in messages])
 
 
 @examples(200)
