@@ -44,3 +44,12 @@ def test_the_partitioner_tells_the_partition_of_the_key() -> None:
     for number in range(200):
         change = change_of(event(flow_run_id=f"run {number % 100}"))
         assert tell(change) == partition_of(key_of(change), 8)
+
+
+def test_the_partitioner_tells_whether_all_belong_to_one() -> None:
+    tell = Partitioner(8)
+    changes = [change_of(event(flow_run_id=f"run {number}")) for number in range(20)]
+    for partition in range(8):
+        here = [change for change in changes if tell(change) == partition]
+        assert tell.all_belong_to(partition, here)
+        assert tell.all_belong_to(partition, changes) == (len(here) == len(changes))

@@ -25,10 +25,18 @@ TEXTS = st.sampled_from(
         *(T, T + "\0", T + "x", T.replace("Z", "+00:00"), T.replace("Z", "+00:00\0"), "2026-11-24T10:01:33.118Z"),
         *("2026-02-29T10:01:33.118006Z", "2026-12-31T23:59:59.999999Z", "2026-13-01T10:01:33.118006Z"),
         *("2026-11-00T10:01:33.118006Z", "2026-11-24T24:01:33.118006Z", "2026-11-24T10:60:33.118006Z"),
-        *("1969-12-31T23:59:59.999999Z", "2199-12-31T23:59:59.999999Z", "2200-01-01T00:00:00.000000Z", "None"),
+        *("1969-12-31T23:59:59.999999Z", "1969-11-30T00:00:00.000000Z", "0000-01-01T00:00:00.000000Z"),
+        *("2199-12-31T23:59:59.999999Z", "2200-01-01T00:00:00.000000Z", "None"),
         *("2026-11-24T10:01:33.11800٦Z", "2026-11-27T10:01:33.118006Z", "2024-02-29T10:01:33.118006+00:00"),
         *(RUN, RUN.upper(), RUN + "\0", RUN[:-1] + "g", RUN.replace("-", "_"), RUN + "a", "é", "\0", ""),
     ]
+)
+NO_TIMES = (
+    *("2026-02-29T10:01:33.118006Z", "2026-11-00T10:01:33.118006Z", "2026-11-31T10:01:33.118006Z"),
+    *("2026-00-24T10:01:33.118006Z", "2026-13-24T10:01:33.118006Z", "2026-11-24T24:01:33.118006Z"),
+    *("2026-11-24T10:60:33.118006Z", "2026-11-24T10:01:60.118006Z", "2026-11-24T10:01:33.11800x+00:00"),
+    *("1969-12-31T23:59:59.999999Z", "1969-11-30T00:00:00.000000Z", "0000-01-01T00:00:00.000000Z"),
+    *("2200-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"),
 )
 MESSAGES = (
     st.sampled_from(
@@ -83,13 +91,18 @@ def types_of(value: Any) -> Any:
 
 @examples(2000)
 @given(
-    st.lists(st.tuples(events() | MESSAGES, st.sampled_from([T_US, T_US - 3 * DAY_US])), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(events() | MESSAGES, st.sampled_from([T_US, T_US - DAY_US // 2, T_US - 3 * DAY_US])),
+        min_size=1,
+        max_size=12,
+    ),
     st.sampled_from(get_args(Topic)),
 )
 def test_any_messages_together_are_what_each_is_alone(messages: list[tuple[bytes | None, int]], topic: Topic) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "_FEW", 0)
-        same([value for value, _ in messages], topic, [record_us for _, record_us in messages])
+    for few in (0, len(messages)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(snapshots, "_FEW", few)
+            same([value for value, _ in messages], topic, [record_us for _, record_us in messages])
 
 
 @examples(200)
@@ -102,9 +115,12 @@ def test_a_bad_one_among_many_is_the_only_bad_one() -> None:
     good = raw(event(flow_run_id=FLOW_RUN, start_time=T))
     values: list[bytes | None] = [good] * 40
     values[17] = raw(event(start_time="yesterday"))
+    for at, time in enumerate(NO_TIMES):
+        values[at] = raw(event(start_time=time))
     values[23] = raw(event("flow_run", state_type="RUNNING"))
     values[29] = PREFECT_EVENTS[0]
     found = parse_all(values, topic="runs", records_us=[T_US] * 40, max_clock_skew_us=DAY_US)
-    assert [at for at, one in enumerate(found) if isinstance(one, BadEventError)] == [17, 23]
-    assert all(isinstance(one, Change | Ignored) for at, one in enumerate(found) if at not in (17, 23))
+    wrong = [*range(len(NO_TIMES)), 17, 23]
+    assert [at for at, one in enumerate(found) if isinstance(one, BadEventError)] == wrong
+    assert all(isinstance(one, Change | Ignored) for at, one in enumerate(found) if at not in wrong)
     assert parse_all([], topic="runs", records_us=[], max_clock_skew_us=DAY_US) == []

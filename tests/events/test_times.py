@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtally.errors import BadEventError
-from runtally.events.times import LAST_US, duration_us, micros
+from runtally.events.times import LAST_US, NULL, duration_us, micros, micros_of
 
 from ..conftest import examples
 from ..reference.times import event_time_us
@@ -28,6 +28,18 @@ def test_every_microsecond_of_the_range_comes_out_exactly(us: int, offset_min: i
     assert micros(text[:26] + more + text[26:], "x") == us
     # The second time the minute is known.
     assert micros(text[:26] + more + text[26:], "x") == us
+
+
+@examples(1000)
+@given(st.lists(st.none() | st.tuples(INSTANTS, st.sampled_from(["Z", "+00:00", "z", "-00:00"])), max_size=30))
+@example([(0, "Z"), (LAST_US - 1, "Z")])
+@example([(951_782_400_000_000, "+00:00"), None, (4_107_542_399_999_999, "Z")])
+def test_many_at_once_are_what_each_is_alone(told: list[tuple[int, str] | None]) -> None:
+    texts = [
+        one and (EPOCH + timedelta(microseconds=one[0])).isoformat(timespec="microseconds")[:26] + one[1]
+        for one in told
+    ]
+    assert micros_of(texts).tolist() == [NULL if one is None else one[0] for one in told]
 
 
 @examples(4000)

@@ -6,6 +6,8 @@ from .rule import Rule
 
 FETCHES = "tests/stream/test_fetches.py"
 LOAD = "tests/stream/test_load.py"
+INTAKE = "tests/stream/test_intake.py"
+SNAPSHOTS = "tests/events/test_snapshots.py"
 LANE = "tests/stream/test_lane.py"
 
 RULES = (
@@ -31,6 +33,37 @@ RULES = (
         "",
         "of a partition that is paused or given away nothing is taken",
         FETCHES,
+    ),
+    # -- from records to a batch
+    Rule(
+        "stream/intake.py",
+        "if partition_of.all_belong_to(here, changes):",
+        "if True:",
+        "what belongs elsewhere is forwarded, also of a batch with nothing bad",
+        INTAKE,
+    ),
+    Rule(
+        "events/partition.py",
+        "return all(self._of(owner) == partition for owner in owners)",
+        "return any(self._of(owner) == partition for owner in owners)",
+        "all belong to a partition only if each does",
+        "tests/events/test_partition.py",
+    ),
+    Rule(
+        "events/times.py",
+        "    good &= day <= _MONTHS[at + 1] - _MONTHS[at]\n",
+        "",
+        "a day that its month does not have is no time",
+        SNAPSHOTS,
+    ),
+    Rule("events/times.py", " & (day > 0)", "", "nor is the day before its first", SNAPSHOTS),
+    Rule("events/times.py", "good &= (at >= 0) & ", "good &= ", "no time lies before 1970", SNAPSHOTS),
+    Rule(
+        "events/times.py",
+        "if len({*lengths}) == 1:",
+        "if lengths:",
+        "texts of one length are told from those of several",
+        "tests/events/test_times.py",
     ),
     # -- the load
     Rule(

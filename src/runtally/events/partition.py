@@ -5,6 +5,7 @@ librdkafka's clients default to CRC32 and have to be told `partitioner=murmur2_r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from aiokafka.partitioner import murmur2
@@ -31,12 +32,19 @@ class Partitioner:
 
     def __call__(self, change: Change) -> int:
         """The partition that the change belongs to."""
-        owner = change.flow_run_id or change.id
+        return self._of(change.flow_run_id or change.id)
+
+    def all_belong_to(self, partition: int, changes: Iterable[Change]) -> bool:
+        """Whether that is the partition of all of them."""
+        owners = {change.flow_run_id or change.id for change in changes}
+        return all(self._of(owner) == partition for owner in owners)
+
+    def _of(self, owner: bytes) -> int:
         known = self._known.get(owner)
         if known is None:
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
-            known = self._known[owner] = partition_of(key_of(change), self._partitions)
+            known = self._known[owner] = partition_of(text_of(owner).encode(), self._partitions)
         return known
 
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ..core.changes import TASK_RUN, Change
+from ..core.changes import TASK_RUN, Change, EntityName
 from ..errors import BadEventError
 from .contract import StateType
 from .ids import Mask, identities, known_identity
@@ -24,7 +24,7 @@ from .wire import MAX_EVENT_BYTES, NOT_JSON, STRUCTS, Ignored, Topic, of_snapsho
 
 Parsed = Change | Ignored | BadEventError
 
-_FEW: Final = 8
+_FEW: Final = 24
 """Up to so many messages, columns cost more than they save."""
 
 
@@ -49,7 +49,14 @@ class _TaskRunSnapshot(Struct, gc=False, tag_field="entity", tag="task_run"):
     data: _TaskRun
 
 
+_TaskRunData: Any = STRUCTS["task_run"]
 _FlowRunData: Any = STRUCTS["flow_run"]
+
+
+class _SingleTaskRunSnapshot(Struct, gc=False, tag_field="entity", tag="task_run"):
+    action: Literal["upsert"]
+    occurred: str
+    data: _TaskRunData
 
 
 class _FlowRunSnapshot(Struct, gc=False, tag_field="entity", tag="flow_run"):
@@ -58,8 +65,12 @@ class _FlowRunSnapshot(Struct, gc=False, tag_field="entity", tag="flow_run"):
     data: _FlowRunData
 
 
-_Snapshot = _TaskRunSnapshot | _FlowRunSnapshot
-_decode: Final[Callable[[bytes], _Snapshot]] = msgspec.json.Decoder(_Snapshot).decode
+_Snapshot = _TaskRunSnapshot | _SingleTaskRunSnapshot | _FlowRunSnapshot
+_Decode = Callable[[bytes], _Snapshot]
+_decode_many: Final[_Decode] = msgspec.json.Decoder(_TaskRunSnapshot | _FlowRunSnapshot).decode
+_decode_few: Final[_Decode] = msgspec.json.Decoder(_SingleTaskRunSnapshot | _FlowRunSnapshot).decode
+_SINGLE: Final[dict[type[Any], EntityName]] = {_SingleTaskRunSnapshot: "task_run", _FlowRunSnapshot: "flow_run"}
+"""Snapshots that are looked at one by one."""
 
 
 def parse_all(
@@ -69,16 +80,19 @@ def parse_all(
 
     def one(at: int, snapshot: _Snapshot | None) -> Parsed:
         record_us = records_us[at]
+        entity = _SINGLE.get(type(snapshot))
         try:
-            if type(snapshot) is _FlowRunSnapshot:
-                return of_snapshot("flow_run", snapshot.occurred, snapshot.data, record_us + max_clock_skew_us)
+            if snapshot is not None and entity is not None:
+                return of_snapshot(entity, snapshot.occurred, snapshot.data, record_us + max_clock_skew_us)
             return parse(values[at], topic=topic, record_us=record_us, max_clock_skew_us=max_clock_skew_us)
         except BadEventError as error:
             return error
 
-    if len(values) <= _FEW or topic != "runs":
+    if topic != "runs":
         return [one(at, None) for at in range(len(values))]
-    snapshots = _decoded(values)
+    if len(values) <= _FEW:
+        return [one(at, snapshot) for at, snapshot in enumerate(_decoded(values, _decode_few))]
+    snapshots = _decoded(values, _decode_many)
     task_runs = [at for at, snapshot in enumerate(snapshots) if type(snapshot) is _TaskRunSnapshot]
     found: list[Parsed | None] = [None] * len(values)
     if task_runs:
@@ -90,23 +104,23 @@ def parse_all(
     return [one(at, snapshots[at]) if known is None else known for at, known in enumerate(found)]
 
 
-def _decoded(values: Sequence[bytes | None]) -> list[_Snapshot | None]:
+def _decoded(values: Sequence[bytes | None], decode: _Decode) -> list[_Snapshot | None]:
     """The snapshots, None for what is no such."""
     if None not in values:
         known = cast(Sequence[bytes], values)
         with suppress(*NOT_JSON):
             # msgspec does not look into the texts of keys that it skips.
-            if max(map(len, known)) <= MAX_EVENT_BYTES and all(map(bytes.isascii, known)):
-                return list(map(_decode, known))
-    return [_decoded_one(value) for value in values]
+            if max(map(len, known), default=0) <= MAX_EVENT_BYTES and all(map(bytes.isascii, known)):
+                return list(map(decode, known))
+    return [_decoded_one(value, decode) for value in values]
 
 
-def _decoded_one(value: bytes | None) -> _Snapshot | None:
+def _decoded_one(value: bytes | None, decode: _Decode) -> _Snapshot | None:
     if value is None or len(value) > MAX_EVENT_BYTES:
         return None
     try:
         value.isascii() or value.decode()
-        return _decode(value)
+        return decode(value)
     except NOT_JSON:
         return None
 

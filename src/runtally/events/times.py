@@ -48,17 +48,14 @@ _ENDS: Final = {
 NULL: Final = -1
 BAD: Final = -2
 """What stands for no time, and for one that is refused, in an array of times."""
-_WIDTH: Final = 33
 _FORM: Final = np.frombuffer(b"0000-00-00T00:00:00.000000", np.uint8)
 _IS_DIGIT: Final = np.equal(_FORM, ord("0"))
 _DIGITS_AT: Final = np.flatnonzero(_IS_DIGIT)
 _MARKS_AT: Final = np.flatnonzero(~_IS_DIGIT)
 _MARKS: Final = _FORM[_MARKS_AT][:, None]
-_ZULU, _ZERO = (np.frombuffer(offset.ljust(7, b"\0"), np.uint8)[:, None] for offset in (b"Z", b"+00:00"))
-_DAY_US: Final = 86_400_000_000
-_OF_DAY_US: Final = np.array(
-    [hms * 1_000_000 for hms in (36000, 3600, 600, 60, 10, 1)] + [10**k for k in range(5, -1, -1)]
-)
+_ENDINGS: Final = {len(_FORM) + len(end): np.frombuffer(end, np.uint8)[:, None] for end in (b"Z", b"+00:00")}
+"""By the length of the whole."""
+_DAY_S: Final = 86_400
 _FIRST_YEAR: Final = 1970
 _MONTHS: Final = np.arange("1970-01", "2200-02", dtype="M8[M]").astype("M8[D]").astype(np.int64)
 """Days from the epoch to the first of each month, up to the one after the last."""
@@ -66,40 +63,51 @@ _MONTHS: Final = np.arange("1970-01", "2200-02", dtype="M8[M]").astype("M8[D]").
 
 def micros_of(texts: Sequence[str | None]) -> Ints:
     """Many times at once, as an array: NULL for None, BAD for what `micros` refuses."""
-    us = _usual(texts)
+    given = [text for text in texts if text is not None]
+    us = _usual(given)
     for at in np.flatnonzero(us == BAD).tolist():
-        text = texts[at]
-        if text is None:
-            us[at] = NULL
-        else:
-            with suppress(BadEventError):
-                us[at] = micros(text, "")
+        with suppress(BadEventError):
+            us[at] = micros(given[at], "")
+    if len(given) == len(texts):
+        return us
+    all_us = np.full(len(texts), NULL, np.int64)
+    all_us[[text is not None for text in texts]] = us
+    return all_us
+
+
+def _usual(texts: Sequence[str]) -> Ints:
+    """The same for times of the usual spelling alone; BAD is all else."""
+    lengths = [*map(len, texts)]
+    if len({*lengths}) == 1:
+        return _of_length(texts, lengths[0])
+    us = np.full(len(texts), BAD, np.int64)
+    for length in _ENDINGS:
+        at = [place for place, one in enumerate(lengths) if one == length]
+        if at:
+            us[at] = _of_length([texts[place] for place in at], length)
     return us
 
 
-def _usual(given: Sequence[str | None]) -> Ints:
-    """The same for times of the usual spelling alone; BAD is all else, and None too where it could be confounded."""
-    texts = [text or "" for text in given]
+def _of_length(texts: Sequence[str], length: int) -> Ints:
+    """The same for texts of one length."""
     joined = "".join(texts)
-    # To numpy a text that ends with NULs is the same as one without them.
-    if "" in given or "\0" in joined or not joined.isascii():
+    if length not in _ENDINGS or not joined.isascii():
         return np.full(len(texts), BAD, np.int64)
-    chars = np.ascontiguousarray(np.array(texts, f"S{_WIDTH}").view(np.uint8).reshape(-1, _WIDTH).T)
-    digits = (chars[_DIGITS_AT] - ord("0")).astype(np.int64)
+    chars = np.ascontiguousarray(np.frombuffer(joined.encode(), np.uint8).reshape(-1, length).T)
+    digits = chars[_DIGITS_AT] - np.uint8(ord("0"))
     good = (digits.max(axis=0) <= 9) & (chars[_MARKS_AT] == _MARKS).all(axis=0)
-    offset = chars[len(_FORM) :]
-    good &= (offset == _ZULU).all(axis=0) | (offset == _ZERO).all(axis=0)
-    year = digits[0] * 1000 + digits[1] * 100 + digits[2] * 10 + digits[3]
-    month = digits[4] * 10 + digits[5] - 1
-    day = digits[6] * 10 + digits[7] - 1
-    good &= (month >= 0) & (month < 12) & (digits[8] * 10 + digits[9] < 24) & (digits[10] < 6) & (digits[12] < 6)
-    month += (year - _FIRST_YEAR) * 12
-    good &= (month >= 0) & (month < len(_MONTHS) - 1)
-    month[~good] = 0
-    good &= (day >= 0) & (day < _MONTHS[month + 1] - _MONTHS[month])
-    us: Ints = (_MONTHS[month] + day) * _DAY_US + _OF_DAY_US @ digits[8:]
+    good &= (chars[len(_FORM) :] == _ENDINGS[length]).all(axis=0)
+    digits *= good
+    century, year, month, day, hour, minute, second, *fraction = digits[::2] * np.uint8(10) + digits[1::2]
+    good &= (hour < 24) & (minute < 60) & (second < 60) & (month > 0) & (month <= 12) & (day > 0)
+    at = ((century * np.int32(100) + year - _FIRST_YEAR) * 12 + month) - 1
+    good &= (at >= 0) & (at < len(_MONTHS) - 1)
+    at[~good] = 0
+    good &= day <= _MONTHS[at + 1] - _MONTHS[at]
+    second_of_day = (hour * np.int32(60) + minute) * 60 + second
+    micro = (fraction[0] * np.int32(100) + fraction[1]) * 100 + fraction[2]
+    us: Ints = ((_MONTHS[at] + day - 1) * _DAY_S + second_of_day) * 1_000_000 + micro
     us[~good] = BAD
-    us[chars[0] == 0] = NULL
     return us
 
 

@@ -43,7 +43,7 @@ _STOP_S: Final = 5.0
 _FETCH_BYTES: Final = 3 << 20
 """Some 4,000 events and more of a partition at once, where there is room for it: in batches a third of that size,
 folding and committing cost a third more for each event."""
-_GC_THRESHOLDS: Final = (50_000, 20, 20)
+_GC_THRESHOLDS: Final = (200_000, 20, 20)
 
 
 def run_worker(settings: Settings) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from ..core.changes import Change
 from ..core.retention import day_of
@@ -18,7 +18,7 @@ from ..events.contract import bad
 from ..events.dead_letter import dead_letter
 from ..events.partition import FORWARDED, Partitioner, key_of
 from ..events.publish import Publisher, Record
-from ..events.snapshots import parse_all
+from ..events.snapshots import Parsed, parse_all
 from ..events.wire import Ignored
 from ..metrics import Metrics
 from ..settings import Settings
@@ -56,6 +56,17 @@ def _is_ahead(record: Any, now_us: int) -> bool:
     """Whether a producer's clock, not the broker's, put a record where nothing can be yet."""
     ahead: bool = record.timestamp * 1000 > now_us + _MAX_AHEAD_US and record.timestamp_type == _CREATE_TIME
     return ahead
+
+
+class _Sorted(NamedTuple):
+    """What a batch is made of, its newest timestamp in µs, how many events are of no interest, and positions of bad
+    ones and records that belong elsewhere."""
+
+    changes: Sequence[Change]
+    watermark_us: int
+    ignored: int
+    refused: list[tuple[int, BadEventError]]
+    misplaced: list[tuple[Any, Change]]
 
 
 class Intake:
@@ -97,12 +108,28 @@ class Intake:
             records_us=times_us,
             max_clock_skew_us=self._settings.max_clock_skew,
         )
-        changes: list[Change] = []
+        changes, watermark, ignored, refused, misplaced = self._sorted(records, times_us, found, now_us)
+        self._judge(first_offset, records, refused)
+        self._sent = {(offset, timestamp) for offset, timestamp in self._sent if offset >= first_offset}
+        if ignored:
+            self._metrics["events_ignored_total"].labels(self._shard).inc(ignored)
+        await self._bury([(records[at], error) for at, error in refused if self._is_new(records[at])])
+        await self._forward([(record, change) for record, change in misplaced if self._is_new(record)])
+        return Batch(first_offset, records[-1].offset + 1, changes, mark_of(records[-1]), watermark)
+
+    def _sorted(self, records: Sequence[Any], times_us: Sequence[int], found: Sequence[Parsed], now_us: int) -> _Sorted:
+        """What is to become of each record, by what it was parsed to."""
+        newest = max(times_us)
+        may_be_ahead = newest > now_us + _MAX_AHEAD_US
+        partition_of, here = self._partition_of, self._partition
+        if not may_be_ahead and {*map(type, found)} == {Change}:
+            changes = cast(Sequence[Change], found)
+            if partition_of.all_belong_to(here, changes):
+                return _Sorted(changes, newest, 0, [], [])
+        kept: list[Change] = []
         refused: list[tuple[int, BadEventError]] = []
         misplaced: list[tuple[Any, Change]] = []
         watermark = ignored = 0
-        partition_of, here = self._partition_of, self._partition
-        may_be_ahead = max(times_us) > now_us + _MAX_AHEAD_US
         for position, (record_us, one) in enumerate(zip(times_us, found, strict=True)):
             if may_be_ahead and _is_ahead(records[position], now_us):
                 refused.append((position, bad("impossible time", "the record's own timestamp is over an hour ahead")))
@@ -114,18 +141,12 @@ class Intake:
             if isinstance(one, Ignored):
                 ignored += 1
             elif partition_of(one) == here:
-                changes.append(one)
+                kept.append(one)
             elif any(name == FORWARDED for name, _ in records[position].headers):
                 refused.append((position, self._astray(one)))
             else:
                 misplaced.append((records[position], one))
-        self._judge(first_offset, records, refused)
-        self._sent = {(offset, timestamp) for offset, timestamp in self._sent if offset >= first_offset}
-        if ignored:
-            self._metrics["events_ignored_total"].labels(self._shard).inc(ignored)
-        await self._bury([(records[at], error) for at, error in refused if self._is_new(records[at])])
-        await self._forward([(record, change) for record, change in misplaced if self._is_new(record)])
-        return Batch(first_offset, records[-1].offset + 1, changes, mark_of(records[-1]), watermark)
+        return _Sorted(kept, watermark, ignored, refused, misplaced)
 
     def _judge(self, first_offset: int, records: Sequence[Any], refused: Sequence[tuple[int, BadEventError]]) -> None:
         """Raise when too many are bad, before anything of them is sent."""
