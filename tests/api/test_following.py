@@ -95,6 +95,27 @@ async def test_what_is_asked_for_again_and_again_is_made_before_somebody_asks(se
         assert (await service.figures()).misses == 0
 
 
+async def test_between_two_answers_others_get_their_turn(server: Settings) -> None:
+    """Who comes is seen, and health is answered, however many questions there are that need nothing new."""
+    settings = server.model_copy(update={"max_staleness": 60_000_000})
+    async with opened(settings) as (_, estate), living(settings) as service:
+        await estate.apply([*map(task_run, range(8))])
+        await asked(service, BODY, NOW)
+        order: list[int] = []
+
+        async def ask(number: int) -> None:
+            await asked(service, BODY, NOW)
+            order.append(number)
+
+        questions = asyncio.gather(*map(ask, range(20)))
+        turns = 0
+        while not questions.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert order == [*range(20)]
+        assert turns > len(order)
+
+
 async def test_nobody_looks_when_nobody_asks(server: Settings) -> None:
     async with opened(server) as (redis, estate), living(server) as service:
         await estate.apply([task_run(0)])

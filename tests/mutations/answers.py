@@ -331,6 +331,13 @@ RULES = (
     ),
     Rule("api/sums.py", "                book.hot.lose(place)", "", "what was lost may be wanted", FOLLOWING),
     Rule("store/view.py", "        self._hot.want(places)\n", "", "what changes is read with the news", FOLLOWING),
+    Rule(
+        "api/history.py",
+        "            await asyncio.sleep(0)\n",
+        "",
+        "between two answers others get their turn",
+        FOLLOWING,
+    ),
     Rule("api/following.py", " < _AFTER_S", " < 1e9", "nobody looks when nobody asks", FOLLOWING),
     Rule(
         "api/shards.py",

@@ -15,6 +15,8 @@ _LOOKS: Final = 2
 """So many in the time for which one is good enough."""
 _AFTER_S: Final = 0.25
 """So long after a question another one is expected."""
+_REST: Final = 4
+"""So many times as long as a preparation took there is no other one: questions come first."""
 
 
 class Following:
@@ -26,6 +28,7 @@ class Following:
         self._prepare = prepare
         self._every_s = max_staleness_s / _LOOKS
         self._asked_s = 0.0
+        self._rests_until_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def asked(self) -> None:
@@ -49,5 +52,13 @@ class Following:
                 await asyncio.sleep(next_s - time.monotonic())
                 async with self._shards.turn:
                     if not self._shards.seen_since(next_s - self._every_s) and await self._shards.refresh({}):
-                        for _ in self._prepare():
-                            await asyncio.sleep(0)
+                        await self._make_ready()
+
+    async def _make_ready(self) -> None:
+        began_s = time.monotonic()
+        if began_s < self._rests_until_s:
+            return
+        for _ in self._prepare():
+            await asyncio.sleep(0)
+        ended_s = time.monotonic()
+        self._rests_until_s = ended_s + _REST * (ended_s - began_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,9 @@ class History:
         self._following = Following(self._shards, self._prepare, settings.max_staleness / 1e6)
         self._joined: Joined | None = None
         self._cells = Cells(settings.api_cache // SUMS_PART)
+        # Questions are answered in the order in which they come, each in a turn of the loop: else all that are there
+        # together would be, before the loop sees who came meanwhile.
+        self._line = asyncio.Lock()
         self._scanning = Scanning(settings, self._shards, self._join, self._stand)
 
     async def start(self) -> None:
@@ -118,7 +122,9 @@ class History:
         spent_s = {"read": 0.0, "plan": 0.0}
         new_enough_s = time.monotonic() - self._settings.max_staleness / 1e6
         self._following.asked()
-        found = self._attempt(question, spent_s) if self._shards.seen_since(new_enough_s) else None
+        async with self._line:
+            await asyncio.sleep(0)
+            found = self._attempt(question, spent_s) if self._shards.seen_since(new_enough_s) else None
         if found is None or found.missing:
             async with self._shards.turn:
                 found = await self._read_for(question, found, new_enough_s, spent_s)
