@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final, Generic, TypeVar
 
-_MOVES: Final = 8
+_MOVES: Final = 4
 _MOST: Final = 400
 _MOST_LOST: Final = 4096
 
@@ -13,7 +13,7 @@ K = TypeVar("K")
 
 
 class Hot(Generic[K]):
-    """Keys that were lost to a change and then wanted, for eight moves after they were last used."""
+    """Keys that were lost to a change and then wanted, for four moves after they were last used."""
 
     __slots__ = ("_left", "_lost")
 
