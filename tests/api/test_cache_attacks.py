@@ -359,9 +359,10 @@ def _flow_run(number: int, tags: list[str], second: int) -> Event:
     return {"entity": "flow_run", "action": "upsert", "occurred": occurred, "data": data}
 
 
-def task_run(number: int) -> Event:
+def task_run(number: int, expected_s: int = 0) -> Event:
+    expected = moment(BASE_US + expected_s * SECOND_US)
     state = {"state_type": "COMPLETED", "state_name": "Completed", "state_timestamp": moment(BASE_US + SECOND_US)}
-    times = {"expected_start_time": moment(BASE_US), "start_time": moment(BASE_US), "end_time": moment(BASE_US)}
+    times = {"expected_start_time": expected, "start_time": expected, "end_time": expected}
     data = {"id": f"of-{number}", "flow_run_id": f"tagged-{number}", "name": "a", "tags": [], **state, **times}
     return {"entity": "task_run", "action": "upsert", "occurred": moment(BASE_US + SECOND_US), "data": data}
 

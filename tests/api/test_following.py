@@ -19,7 +19,7 @@ from runtally.settings import Settings
 from tests.conftest import examples
 from tests.store.estate import Estate
 from tests.strategies.hostile import Play, plays
-from tests.strategies.pools import BASE_US, DAY_US, SEEDS
+from tests.strategies.pools import BASE_US, DAY_US, SECOND_US, SEEDS
 
 from .living import Body, asked, check_history, living
 from .test_cache_attacks import moment, opened, task_run
@@ -93,6 +93,27 @@ async def test_what_is_asked_for_again_and_again_is_made_before_somebody_asks(se
             after = await asked(service, BODY, NOW)
         assert after.entries != before.entries
         assert (await service.figures()).misses == 0
+
+
+async def test_a_minute_is_prepared_as_a_whole_and_shard_by_shard_if_both_are_asked_for(server: Settings) -> None:
+    """What one question cuts in two, another one takes whole."""
+    settings = server.model_copy(update={"max_staleness": 20_000})
+    ranges = [(0, 90), (30, 120)]
+    bodies = [
+        {
+            "history_start": moment(BASE_US + begin_s * SECOND_US),
+            "history_end": moment(BASE_US + end_s * SECOND_US),
+            "history_interval_seconds": end_s - begin_s,
+        }
+        for begin_s, end_s in ranges
+    ]
+    async with opened(settings) as (_, estate), living(settings) as service:
+        for number in range(25):
+            await estate.apply([task_run(number, second) for second in (10, 45, 70, 110)])
+            await asyncio.sleep(0.01)
+            for body in bodies:
+                answer = await asked(service, body, NOW)
+                check_history(answer, estate.reference_at(answer.stand.ledger), body, NOW)
 
 
 async def test_between_two_answers_others_get_their_turn(server: Settings) -> None:

@@ -338,6 +338,13 @@ RULES = (
         "between two answers others get their turn",
         FOLLOWING,
     ),
+    Rule(
+        "api/sums.py",
+        "in (places, nothing), (nothing, minutes):",
+        "in ((places, minutes),):",
+        "what is wanted in both ways is made in both",
+        FOLLOWING,
+    ),
     Rule("api/following.py", " < _AFTER_S", " < 1e9", "nobody looks when nobody asks", FOLLOWING),
     Rule(
         "api/shards.py",

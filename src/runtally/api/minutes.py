@@ -176,12 +176,7 @@ class Minutes:
 
 def _cohorts(view: View, raw: RawMinute) -> tuple[list[Cohort], list[Place]]:
     """The cohort of each of a minute's flow runs, or what has to be read first."""
-    found: list[Cohort] = []
-    absent: list[Place] = []
-    for run in raw.flow_runs:
-        of_run = NO_FLOW_RUN if run is None else view.cohort(run)
-        if of_run is not None:
-            found.append(of_run)
-        elif run is not None:
-            absent.append(Place(FLOW_RUN, 0, name=run))
-    return found, absent
+    places = [Place(FLOW_RUN, 0, name=run) for run in raw.flow_runs if run is not None]
+    cohorts = view.cohorts_at(places)
+    absent = [place for place, cohort in zip(places, cohorts, strict=True) if cohort is None]
+    return [NO_FLOW_RUN, *(cohort for cohort in cohorts if cohort is not None)], absent

@@ -103,12 +103,16 @@ class CellSums:
 
     def remake(self, views: Sequence[View], resolved: Resolved) -> None:
         """Make the sums of an outcome that changed lately and are likely to be asked for."""
+        nothing = np.empty(0, np.int64)
         places, minutes = self._book(resolved.number).lacking(), self._book(~resolved.number).lacking()
-        if len(places) or len(minutes):
-            self._make(views, resolved, places, minutes, defaultdict(list))
+        # Apart: a minute may be wanted in both ways, of different questions.
+        for wholes, cuts in (places, nothing), (nothing, minutes):
+            if len(wholes) or len(cuts):
+                self._make(views, resolved, wholes, cuts, defaultdict(list))
 
     def _make(self, views: Sequence[View], resolved: Resolved, places: Ints, minutes: Ints, missing: Missing) -> int:
-        """Make what can be made: of places sums over all shards, of minutes each shard's cells apart; how many."""
+        """Make what can be made: of places sums over all shards, of minutes, which are others, each shard's cells
+        apart; how many."""
         asked = np.concatenate([places, minutes])
         order = asked.argsort()
         found = gathered(views, resolved, asked[order], missing, self._numbering)

@@ -133,11 +133,9 @@ class View:
         self._hot.use(places)
         return self._cells.get(places)
 
-    def cohort(self, flow_run: bytes) -> Cohort | None:
-        """The cohort of a flow run's task runs, None when it is not here."""
-        found = self._use(Place(FLOW_RUN, 0, ALL, flow_run))
-        assert found is None or isinstance(found, tuple)
-        return found
+    def cohorts_at(self, places: Sequence[Place]) -> list[Cohort | None]:
+        """The cohort of the task runs of each flow run, None where it is not here."""
+        return self._use(places)
 
     def dropped(self) -> Dropped | None:
         """What changed since this was last asked; None: everything may have."""
@@ -147,7 +145,7 @@ class View:
     def raw(self, minutes: Sequence[int]) -> list[RawMinute | None]:
         """The raw runs of each minute, None where they are not here."""
         places = [Place(RAW, minute) for minute in minutes]
-        found: list[Any] = [*map(self._use, places)]
+        found = self._use(places)
         fresh = [at for at, copy in enumerate(found) if isinstance(copy, Reply)]
         decoded = self._raw_minutes([found[at].records for at in fresh]) if fresh else []
         for at, minute in zip(fresh, decoded, strict=True):
@@ -298,10 +296,10 @@ class View:
             self._copies.discard(place)
             self._hot.lose(place)
 
-    def _use(self, place: Place) -> Copy | None:
-        """A copy that somebody asks for."""
-        self._hot.use((place,))
-        return self._copies.get(place)
+    def _use(self, places: Sequence[Place]) -> list[Any]:
+        """Copies that somebody asks for."""
+        self._hot.use(places)
+        return [*map(self._copies.get, places)]
 
     def _raw_minutes(self, replies: Sequence[list[bytes]]) -> list[RawMinute]:
         records = [*chain.from_iterable(replies)]
