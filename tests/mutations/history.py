@@ -43,6 +43,13 @@ RULES = (
     Rule("store/expiry.py", "        await self._fence.begin()\n", "", "and so is expiry", RETENTION),
     Rule(
         "store/families.py",
+        " + max(0, len(last) - _USUAL_LENGTH)",
+        "",
+        "long records count as long",
+        "tests/store/test_families.py",
+    ),
+    Rule(
+        "store/families.py",
         "                    await self._fence.begin()\n",
         "",
         "what a successor moved is no trouble",

@@ -25,7 +25,8 @@ FROZEN: Final = b"f"
 """Stands for the record of a run whose record is gone, and whose share of the cells stays."""
 _CHUNK: Final = 5_000
 _RECORD_WEIGHT: Final = 320
-"""Rough memory of one remembered record, with its dictionary entry."""
+"""Rough memory of one remembered record of usual length, with its dictionary entry."""
+_USUAL_LENGTH: Final = 120
 
 
 class Family:
@@ -55,9 +56,7 @@ class Families:
     def __init__(self, fence: Fence, budget_bytes: int) -> None:
         self._fence = fence
         self._room = budget_bytes // _RECORD_WEIGHT
-        self._known: Bounded[bytes | None, Family] = Bounded(
-            budget_bytes, lambda family: (1 + len(family.members)) * _RECORD_WEIGHT
-        )
+        self._known: Bounded[bytes | None, Family] = Bounded(budget_bytes, _weigh)
 
     def __getitem__(self, flow_run: bytes | None) -> Family:
         found = self._known.get(flow_run)
@@ -186,6 +185,12 @@ class Families:
                     )
                 records.append((run, record))
         return records
+
+
+def _weigh(family: Family) -> int:
+    """About the memory of a family, were all of its records as long as the last one: it is weighed after each batch."""
+    last = next(reversed(family.members.values()), b"")
+    return (1 + len(family.members)) * (_RECORD_WEIGHT + max(0, len(last) - _USUAL_LENGTH))
 
 
 def _note(family: Family, run: bytes, bucket: bytes | None, found: list[tuple[Family, bytes, int]]) -> None:
