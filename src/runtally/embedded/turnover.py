@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ..errors import SystemError_
-from ..events.reader import reader
+from ..events.reader import reader, stop_reading
 from ..ops import topics
 from ..simulate.play import Message
 from ..store.connect import connect
@@ -91,5 +91,5 @@ async def _unapplied(stack: Stack, next_offsets: dict[str, int]) -> list[Message
             for place, records in batches.items():
                 left.extend((place.topic, record.key or b"", record.value or b"") for record in records)
     finally:
-        await consumer.stop()
+        await stop_reading(consumer)
     return left

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from ..errors import ServerLostError
 from ..settings import Settings
 from ..store.keys import CATALOG
-from .reader import reader
+from .reader import reader, stop_reading
 
 _PATIENCE_S: Final = 5.0
 _NEVER_MS: Final = 3_600_000
@@ -57,7 +57,7 @@ class Ends:
         """Disconnect."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_reading(consumer)
 
     async def _read(self) -> dict[str, int]:
         consumer = await self._started()

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from ..errors import BadEventError, ServerLostError, UserError
 from ..events.dead_letter import DeadLetter
 from ..events.publish import Publisher, Record, checked
-from ..events.reader import reader
+from ..events.reader import reader, stop_reading
 from ..events.wire import Ignored
 from ..settings import Settings
 
@@ -175,6 +175,6 @@ async def _letters(settings: Settings) -> AsyncGenerator[DeadLetter, None]:
                 if not fetched and all([await consumer.position(place) >= ends[place] for place in places]):
                     return
         finally:
-            await consumer.stop()
+            await stop_reading(consumer)
     except (KafkaError, OSError) as error:
         raise ServerLostError(f"Kafka at {settings.kafka} does not show its dead letters: {error}") from None

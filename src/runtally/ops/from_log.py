@@ -18,12 +18,13 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from ..errors import FencedError, LedgerTroubleError, ServerLostError, SystemError_, UserError
 from ..events.partition import Partitioner
 from ..events.publish import Publisher
+from ..events.reader import reader, stop_reading
 from ..settings import Settings
 from ..store import generations
 from ..store.connect import connect
@@ -198,18 +199,16 @@ class _Filling:
             await self._open(place)
         async with Publisher(settings) as publisher:
             isolation = "read_committed" if publisher.transactional else "read_uncommitted"
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level=isolation,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-        )
         try:
-            await self._consumer.start()
+            self._consumer = await reader(
+                settings,
+                auto_offset_reset="none",
+                isolation_level=isolation,
+                max_partition_fetch_bytes=_FETCH_BYTES,
+            )
         except KafkaError as error:
             raise ServerLostError(f"Kafka at {settings.kafka} is away: {error}") from error
-        self._stack.push_async_callback(self._consumer.stop)
+        self._stack.push_async_callback(stop_reading, self._consumer)
         self._consumer.assign([*self._shards])
         for place, one in self._shards.items():
             self._consumer.seek(place, one.next_offset)

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from ..errors import ServerLostError, SystemError_, UserError
 from ..events.dead_letter import DeadLetter
 from ..events.partition import FORWARDED
+from ..events.reader import stop_reading
 from ..settings import Settings
 from ..store.keys import CATALOG
 from ..store.ledger import Ledger, check_log
@@ -127,5 +128,5 @@ async def _newest(settings: Settings, places: Sequence[tuple[str, int]], most: i
     except (KafkaError, OSError, TimeoutError) as error:
         raise ServerLostError(f"Kafka at {settings.kafka} does not show its newest records: {error}") from None
     finally:
-        await consumer.stop()
+        await stop_reading(consumer)
     return records

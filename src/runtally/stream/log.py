@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from ..errors import ServerLostError
-from ..events.reader import reader
+from ..events.reader import reader, stop_reading
 from ..settings import Settings
 from ..store.ledger import LogEnds, Mark
 
@@ -75,7 +75,7 @@ class Log:
         """Disconnect."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop_reading(consumer)
 
     async def _read(self, tp: TopicPartition, offset: int) -> Mark | None:
         async with self._turn:
