@@ -105,14 +105,12 @@ class Command:
 class _Consumer:
     """Gives the played log a few records at a time."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self) -> None:
         self._command = _of_this_task.get()
         self._places: dict[TopicPartition, int] = {}
 
-    async def start(self) -> None:
-        """Nothing to connect to."""
-
-    stop = start
+    async def stop(self) -> None:
+        """Nothing to disconnect from."""
 
     def assign(self, places: list[TopicPartition]) -> None:
         self._places = dict.fromkeys(places, 0)
@@ -131,6 +129,10 @@ class _Consumer:
             if end > begin:
                 found[place] = [log.record(name, offset) for offset in range(begin, end)]
         return found
+
+
+async def _reader(_: Settings, **options: Any) -> _Consumer:
+    return _Consumer()
 
 
 class _Looks:
@@ -184,7 +186,7 @@ def played() -> Iterator[None]:
         return live
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, instead in (("AIOKafkaConsumer", _Consumer), ("Log", _Looks), ("Publisher", _Publisher)):
+        for name, instead in (("reader", _reader), ("Log", _Looks), ("Publisher", _Publisher)):
             patch.setattr(from_log, name, instead)
         patch.setattr(from_log, "_POLL_MS", 0)
         patch.setattr(generations, "_PAUSE_S", 0)
