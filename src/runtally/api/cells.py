@@ -41,18 +41,20 @@ class Cells:
         self._resolver = Resolver(self._numbering)
         self._sums = CellSums(budget_bytes - budget_bytes // _MINUTES_PART, self._numbering)
         self._minutes = Minutes(budget_bytes // _MINUTES_PART, self._numbering)
-        # The last ones, each with what of it tells sums apart.
+        # The last questions', each with what of it tells sums apart.
         self._asked: deque[tuple[Hashable, Selection]] = deque(maxlen=_LATELY)
+
+    def note_asked(self, selection: Selection) -> None:
+        """Note a question, however often it is tried."""
+        self._asked.append(((selection.shape, selection.sets) if selection.sets else (), selection))
 
     def answer(self, question: Question, views: Sequence[View], catalog: Joined) -> Attempt:
         """Answer from what was read, or say what has to be."""
         self._follow(views)
-        selection = question.selection
-        self._asked.append(((selection.shape, selection.sets) if selection.sets else (), selection))
         held = Held(views, self._numbering, self._sums, self._minutes)
         for _ in range(_MAX_AGAIN):
             self._numbering.meet(views)
-            found = attempt(question, self._resolver.resolve(selection, catalog), held)
+            found = attempt(question, self._resolver.resolve(question.selection, catalog), held)
             if not found.again:
                 return found
         raise AssertionError("a resolved selection knows every cohort that was met")

@@ -122,6 +122,7 @@ class History:
         spent_s = {"read": 0.0, "plan": 0.0}
         new_enough_s = time.monotonic() - self._settings.max_staleness / 1e6
         self._following.asked()
+        self._cells.note_asked(question.selection)
         async with self._line:
             await asyncio.sleep(0)
             found = self._attempt(question, spent_s) if self._shards.seen_since(new_enough_s) else None

@@ -30,6 +30,7 @@ _NOTHING: Final = unpack(np.empty(0, CELL), np.empty(0, np.int64), np.empty(0, n
 _ROWS: Final = 1 + len(_NOTHING.table)
 """The columns of sums, and the position of the view that an entry is of."""
 _ALL_VIEWS: Final = -1
+_MOST_LOST: Final = 256
 Missing = defaultdict[int, list[Place]]
 """By a view's position, what has to be read."""
 
@@ -159,7 +160,8 @@ class _Book:
 
     def __init__(self) -> None:
         self.pieces: dict[int, bytes] = {}
-        self.hot = Hot[int]()
+        # There are as many books as outcomes, and nobody may ask for them again.
+        self.hot = Hot[int](_MOST_LOST)
 
     def use(self, places: list[int]) -> list[bytes | None]:
         """The sum of each place that somebody asks for, None where it is not here."""

@@ -7,17 +7,18 @@ from typing import Final, Generic, TypeVar
 
 _MOVES: Final = 4
 _MOST: Final = 400
-_MOST_LOST: Final = 4096
 
 K = TypeVar("K")
 
 
 class Hot(Generic[K]):
-    """Keys that were lost to a change and then wanted, for four moves after they were last used."""
+    """Keys that were lost to a change and then wanted, for four moves after they were last used. Of those that were lost
+    and are never wanted, `most_lost` are remembered."""
 
-    __slots__ = ("_left", "_lost")
+    __slots__ = ("_left", "_lost", "_most_lost")
 
-    def __init__(self) -> None:
+    def __init__(self, most_lost: int = 4096) -> None:
+        self._most_lost = most_lost
         self._left: dict[K, int] = {}
         self._lost: set[K] = set()
 
@@ -28,7 +29,7 @@ class Hot(Generic[K]):
         """Note that something changed, and what was known of it is known no more."""
         if key not in self._left:
             self._lost.add(key)
-            if len(self._lost) > _MOST_LOST:
+            if len(self._lost) > self._most_lost:
                 self._lost.clear()
 
     def want(self, keys: Collection[K]) -> None:
