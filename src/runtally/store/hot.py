@@ -12,8 +12,10 @@ K = TypeVar("K")
 
 
 class Hot(Generic[K]):
-    """Keys that were lost to a change and then wanted, for four moves after they were last used. Of those that were lost
-    and are never wanted, `most_lost` are remembered."""
+    """Keys that were lost to a change and then wanted, for four moves after they were last used.
+
+    Of those that were lost and are never wanted, `most_lost` are remembered.
+    """
 
     __slots__ = ("_left", "_lost", "_most_lost")
 
